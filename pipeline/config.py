@@ -1,0 +1,264 @@
+"""Owns what is fixed for a study: the study file, its validation, its overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from pipeline.space import SearchSpace, Step
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+FILE_SOURCES = ("csv", "parquet")
+
+
+class ConfigError(ValueError):
+    """The input is wrong: one line with the rule, what was received, and where."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _known_source(source: str) -> str:
+    scheme, _, name = source.partition(":")
+    if scheme not in ("sklearn", "synthetic", *FILE_SOURCES) or not name:
+        raise ValueError(
+            "source must be sklearn:NAME, synthetic:NAME, csv:PATH or parquet:PATH, "
+            f"however: {source!r}"
+        )
+    return source
+
+
+class DataConfig(_Section):
+    """Which table, which column of it, and how its rows are split."""
+
+    source: Annotated[str, AfterValidator(_known_source)]
+    target: str = ""
+    task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    test_size: Fraction = 0.2
+    validation_size: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _rows_left_to_train_on(self) -> DataConfig:
+        taken = self.test_size + self.validation_size
+        if taken >= 1:
+            raise ValueError(f"test_size + validation_size must be below 1, however: {taken:g}")
+        return self
+
+
+class ModelConfig(_Section):
+    """The network that every trial of the study trains."""
+
+    hidden: Annotated[tuple[Count, ...], Field(strict=False)] = (64, 64)
+    activation: Literal["relu", "tanh", "sigmoid", "elu"] = "relu"
+    penalized_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
+    dropout_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> ModelConfig:
+        for key, layers, count in (
+            ("penalized_layers", self.penalized_layers, len(self.hidden) + 1),
+            ("dropout_layers", self.dropout_layers, len(self.hidden)),
+        ):
+            if layers != "all" and (
+                len(set(layers)) < len(layers) or not set(layers) <= set(range(count))
+            ):
+                raise ValueError(
+                    f'{key} must be "all" or distinct layer numbers from 0 to {count - 1}, '
+                    f"however: {list(layers)}"
+                )
+        return self
+
+    @property
+    def penalized(self) -> tuple[bool, ...]:
+        """Per kernel, the output layer's last: does the penalty (or the decay) weigh it?"""
+        return self._selected(self.penalized_layers, len(self.hidden) + 1)
+
+    @property
+    def dropped(self) -> tuple[bool, ...]:
+        """Per hidden layer: does dropout follow its activation?"""
+        return self._selected(self.dropout_layers, len(self.hidden))
+
+    @staticmethod
+    def _selected(layers: str | Sequence[int], count: int) -> tuple[bool, ...]:
+        return tuple(layers == "all" or layer in layers for layer in range(count))
+
+
+class TrainingConfig(_Section):
+    """How every trial of the study is trained."""
+
+    max_epochs: Count = 100
+    batch_size: Count = 32
+    learning_rate: Step = 1e-3
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class SearchConfig(_Section):
+    """How many trials, how many at a time, and which are cut short."""
+
+    n_trials: Count = 100
+    population: Count = 16
+    objective: Literal["val_loss"] = "val_loss"
+    pruner: Literal["none", "median", "quartile"] = "median"
+    pruner_warmup: Annotated[int, Field(ge=0)] = 20
+
+
+class StudyConfig(_Section):
+    """A whole study file, validated."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig = SearchConfig()
+    space: SearchSpace = SearchSpace()
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether any layer is followed by dropout; if none is, the rate means nothing."""
+        return any(self.model.dropped)
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """`space` without what this study's network cannot have."""
+        if self.has_dropout:
+            return self.space
+        nothing = type(self.space.dropout)(low=0.0, high=0.0)
+        return self.space.model_copy(update={"dropout": nothing})
+
+    def to_toml(self) -> str:
+        """The study as a file that `load_config` reads back as an equal study."""
+        return tomli_w.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+    """Reads a study file.
+
+    Args:
+        path: The TOML file. Relative paths in it are relative to its folder.
+        overrides: Values by dotted key (`{"space.dropout.high": 0.5}`) that replace the file's.
+
+    Raises:
+        ConfigError: The file or an override is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"the study must be a readable file, however: {reason} ({path.absolute()})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the study must be UTF-8 text, however: {error} ({path})") from error
+    return parse_config(text, str(path), path.absolute().parent, overrides)
+
+
+def parse_config(
+    text: str, place: str, folder: Path, overrides: Mapping[str, Any] | None = None
+) -> StudyConfig:
+    """`load_config` of a text; `place` names it in errors, `folder` anchors its relative paths."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the study must be TOML, however: {error} ({place})") from error
+    for key, value in (overrides or {}).items():
+        _assign(document, key, value)
+    _anchor(document, folder)
+    try:
+        return StudyConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, document, place)) from error
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Reads one `KEY=VALUE` of the command line, the value in TOML syntax.
+
+    Raises:
+        ConfigError: It is no assignment, or the value is no TOML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"an override must be KEY=VALUE, however: {text!r} (--set)")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"an override's value must be TOML (strings in quotes), however: {value!r} "
+            f"(--set {key.strip()})"
+        ) from error
+
+
+def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    place = document
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise ConfigError(
+                f"an override's key must lead through tables, however: {table!r} is a single value "
+                f"(--set {key})"
+            )
+    place[last] = value
+
+
+def _anchor(document: dict[str, Any], folder: Path) -> None:
+    """Makes the path of a file source absolute, so that the logged study finds it again."""
+    data = document.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    if isinstance(source, str):
+        scheme, _, name = source.partition(":")
+        if scheme in FILE_SOURCES and name:
+            data["source"] = f"{scheme}:{folder / Path(name).expanduser()}"  # type: ignore[index]
+
+
+def _describe(error: ValidationError, document: Mapping[str, Any], place: str) -> str:
+    """One line for the first thing that is wrong: rule, received value, place."""
+    details = error.errors(include_url=False)
+    # Of a union's branches, the one that is not a fixed word explains best what was wrong.
+    first = next((d for d in details if d["type"] != "literal_error"), details[0])
+    key = _key(first, document)
+    last = next((part for part in reversed(key.split(".")) if not part.isdigit()), key)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        line = f"a key must be one that the study file knows, however: {last!r}"
+    elif first["type"] == "missing":
+        line = f"{last} must be given, however: it is absent"
+    elif "however:" in message:
+        line = message
+    else:
+        rule = message[0].lower() + message[1:]
+        rule = rule.replace("input should be", f"{last} must be", 1)
+        rule = rule if rule.startswith(f"{last} must") else f"{last}: {rule}"
+        line = f"{rule}, however: {first['input']!r}"
+    return f"{line} ({place}, {key})" if key else f"{line} ({place})"
+
+
+def _key(detail: ErrorDetails, document: Mapping[str, Any]) -> str:
+    """The dotted key as the file spells it: pydantic's location without its union branches."""
+    place: Any = document
+    key: list[str] = []
+    for part in detail["loc"]:
+        if isinstance(place, Mapping) and (part in place or detail["type"] == "missing"):
+            place = place.get(part)
+        elif isinstance(place, Sequence) and not isinstance(place, str) and isinstance(part, int):
+            place = place[part]
+        else:
+            continue
+        key.append(str(part))
+    return ".".join(key)

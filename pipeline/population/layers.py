@@ -1,0 +1,202 @@
+"""Owns K multilayer perceptrons as stacked tensors: forward and backward, written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation whose derivative is a function of its output.
+
+    Attributes:
+        forward_: Replaces pre-activations by activations, in place.
+        backward_: (gradient, output): multiplies the gradient by the derivative, in place.
+    """
+
+    forward_: Callable[[Tensor], Tensor]
+    backward_: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "relu": Activation(
+        torch.relu_, lambda g, out: aten.threshold_backward.grad_input(g, out, 0.0, grad_input=g)
+    ),
+    "tanh": Activation(
+        torch.tanh_, lambda g, out: aten.tanh_backward.grad_input(g, out, grad_input=g)
+    ),
+    "sigmoid": Activation(
+        torch.sigmoid_, lambda g, out: aten.sigmoid_backward.grad_input(g, out, grad_input=g)
+    ),
+    "elu": Activation(
+        torch.nn.functional.elu_,
+        lambda g, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, out, grad_input=g),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each layer's kernel and bias stand in a slot's P parameters.
+
+    Attributes:
+        sizes: (D, H, ..., C).
+    """
+
+    sizes: tuple[int, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """Kernels, the output layer's included."""
+        return len(self.sizes) - 1
+
+    @property
+    def n_parameters(self) -> int:
+        """P."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
+
+    def kernels(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k fan_in fan_out"]]:
+        """Views of `flat`, one a layer: what is written to them is written to it."""
+        return [
+            flat[:, start : start + fan_in * fan_out].unflatten(1, (fan_in, fan_out))
+            for start, fan_in, fan_out in self._blocks()
+        ]
+
+    def biases(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k fan_out"]]:
+        """Views of `flat`, one a layer."""
+        return [
+            flat[:, start + fan_in * fan_out : start + (fan_in + 1) * fan_out]
+            for start, fan_in, fan_out in self._blocks()
+        ]
+
+    def state_dict(self, parameters: Float[Tensor, " p"]) -> dict[str, NDArray[np.floating]]:
+        """One slot's parameters as copies, named and transposed as `nn.Sequential` has them.
+
+        A hidden layer is three modules (linear, activation, dropout), so kernels are numbered
+        0, 3, 6, ...
+        """
+        flat = parameters[None]
+        named = {}
+        views = zip(self.kernels(flat), self.biases(flat), strict=True)
+        for layer, (kernel, bias) in enumerate(views):
+            named[f"{3 * layer}.weight"] = kernel[0].T.contiguous().clone().numpy()
+            named[f"{3 * layer}.bias"] = bias[0].clone().numpy()
+        return named
+
+    def _blocks(self) -> list[tuple[int, int, int]]:
+        blocks, start = [], 0
+        for fan_in, fan_out in pairwise(self.sizes):
+            blocks.append((start, fan_in, fan_out))
+            start += (fan_in + 1) * fan_out
+        return blocks
+
+
+class StackedMLP:
+    """K perceptrons of one shape, each with its own weights and dropout rate.
+
+    Shape:
+        inputs [K, B, D] (or [1, B, D] expanded to K), logits [K, B, C].
+
+    Args:
+        layout: The layers' sizes.
+        activation: A key of `ACTIVATIONS`, after each hidden layer.
+        dropped: Per hidden layer, whether dropout follows it.
+        parameters: [K, P], read.
+        gradients: [K, P], overwritten by `backward`.
+
+    Example:
+        >>> layout = Layout((7, 5, 1))
+        >>> flat = torch.zeros(3, layout.n_parameters)
+        >>> network = StackedMLP(layout, "relu", [True], flat, torch.empty_like(flat))
+        >>> network.forward(torch.ones(3, 2, 7)).shape
+        torch.Size([3, 2, 1])
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        activation: str,
+        dropped: Sequence[bool],
+        parameters: Float[Tensor, "k p"],
+        gradients: Float[Tensor, "k p"],
+    ) -> None:
+        self._activation = ACTIVATIONS[activation]
+        self._dropped = tuple(dropped)
+        self._kernels = layout.kernels(parameters)
+        self._transposed = [kernel.transpose(1, 2) for kernel in self._kernels]
+        self._biases = [bias.unsqueeze(1) for bias in layout.biases(parameters)]
+        self._kernel_gradients = layout.kernels(gradients)
+        self._bias_gradients = layout.biases(gradients)
+        self._widths = layout.sizes[1:]
+        self._buffers: dict[tuple[str, int, int], Tensor] = {}
+        self._inputs: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._masks: list[Tensor | None] = []
+
+    def forward(
+        self,
+        x: Float[Tensor, "k b d"],
+        noise: Float[Tensor, "k_or_1 b width"] | None = None,
+        rate: Float[Tensor, "k 1 1"] | None = None,
+    ) -> Float[Tensor, "k b c"]:
+        """Logits; with `noise`, dropout at the slots' rates. They live until the next call.
+
+        Inverted dropout: a unit is kept where its noise reaches the rate, and divided by 1 - rate.
+        """
+        self._inputs, self._outputs, self._masks = [], [], []
+        column = 0
+        for layer, width in enumerate(self._widths):
+            self._inputs.append(x)
+            z = self._buffer("z", layer, x)
+            torch.baddbmm(self._biases[layer], x, self._kernels[layer], out=z)
+            if layer == len(self._dropped):
+                return z
+            x = self._activation.forward_(z)
+            self._outputs.append(x)
+            mask = None
+            if noise is not None and rate is not None and self._dropped[layer]:
+                mask = self._buffer("mask", layer, x)
+                torch.ge(noise[:, :, column : column + width], rate, out=mask)
+                mask.mul_(1 / (1 - rate))
+                column += width
+                x = torch.mul(x, mask, out=self._buffer("kept", layer, x))
+            self._masks.append(mask)
+        raise AssertionError("a network has an output layer")
+
+    def backward(self, delta: Float[Tensor, "k b c"]) -> None:
+        """Writes every parameter's gradient, given the loss's gradient by the logits.
+
+        `delta` is overwritten nowhere; the buffers of the last `forward` are read.
+        """
+        for layer in range(len(self._widths) - 1, -1, -1):
+            torch.bmm(
+                self._inputs[layer].transpose(1, 2), delta, out=self._kernel_gradients[layer]
+            )
+            torch.sum(delta, dim=1, out=self._bias_gradients[layer])
+            if layer == 0:
+                return
+            delta = torch.bmm(
+                delta, self._transposed[layer], out=self._buffer("delta", layer - 1, delta)
+            )
+            mask = self._masks[layer - 1]
+            if mask is not None:
+                delta.mul_(mask)
+            self._activation.backward_(delta, self._outputs[layer - 1])
+
+    def _buffer(self, use: str, layer: int, like: Tensor) -> Tensor:
+        """[K, B, width of layer], kept for the next batch of the same size."""
+        key = (use, layer, like.shape[1])
+        if key not in self._buffers:
+            shape = (self._kernels[layer].shape[0], like.shape[1], self._widths[layer])
+            self._buffers[key] = like.new_empty(shape)
+        return self._buffers[key]

@@ -1,0 +1,290 @@
+"""Owns the population: K slots that train different trials as one tensor program.
+
+Slots that train stand in the first rows of every stacked tensor; when one stops, the last of them
+moves into its row, so that stopped slots cost nothing. A slot's number never changes, its row may.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import StudyConfig
+from pipeline.data import Splits, Task
+from pipeline.population import adam, early_stopping
+from pipeline.population.layers import Layout, StackedMLP
+from pipeline.population.losses import correct, loss_gradient, losses
+from pipeline.population.noise import NoiseTables, initial_parameters
+from pipeline.population.penalty import Penalty, coefficients, penalized_parameters
+from pipeline.results import History, Point, StopReason, TrialResult
+from pipeline.space import Hyperparameters
+
+# Rows evaluated at a time: enough for the matrix products, few enough for the cache.
+EVALUATION_ROWS = 256
+
+# With one network in the batch, bmm may take another kernel, and other last bits, than with more:
+# a lone trial trains beside an idle row.
+FEWEST_ROWS = 2
+
+
+@dataclass
+class _Slot:
+    """A trial in training, or one that stopped and waits to be unloaded."""
+
+    hyperparameters: Hyperparameters
+    learning_rate: float
+    points: list[Point] = field(default_factory=list)
+    result: TrialResult | None = None
+
+
+class PopulationTrainer:
+    """Trains up to K trials at the same time, each exactly as `reference.train` would alone.
+
+    Args:
+        config: The study; its `search.population` is K unless `n_slots` says otherwise.
+        splits: Training and validation rows, the same for all slots.
+        n_slots: K.
+        dtype: Precision of training.
+
+    Raises:
+        ValueError: K is below 1.
+
+    Example:
+        >>> trainer = PopulationTrainer(config, splits)             # doctest: +SKIP
+        >>> trainer.load(0, Hyperparameters("l2", lambda_=1e-3))    # doctest: +SKIP
+        >>> while (point := trainer.train_epoch()[0]).stop_reason is None: ...  # doctest: +SKIP
+        >>> result = trainer.unload(0)                              # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        splits: Splits,
+        *,
+        n_slots: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.n_slots = config.search.population if n_slots is None else n_slots
+        if self.n_slots < 1:
+            raise ValueError(f"population must be at least 1, however: {self.n_slots}")
+        self._training, self._model, self._splits = config.training, config.model, splits
+        sizes = (splits.n_features, *config.model.hidden, splits.n_outputs)
+        self._layout = Layout(sizes)
+        n_rows = max(self.n_slots, FEWEST_ROWS)
+
+        self._parameters = torch.zeros(n_rows, self._layout.n_parameters, dtype=dtype)
+        self._gradients = torch.zeros_like(self._parameters)
+        self._best = torch.zeros_like(self._parameters)
+        self._adam = adam.init(self._parameters)
+        self._stopping = early_stopping.init(n_rows)
+        mask = penalized_parameters(self._layout, config.model.penalized).to(dtype)
+        self._penalty = Penalty(n_rows, mask)
+        self._rate = torch.zeros(n_rows, 1, 1, dtype=dtype)
+
+        self._initial = self._initial_parameters(config.seed, dtype)
+        dropped = zip(config.model.hidden, config.model.dropped, strict=True)
+        self._noise = NoiseTables(
+            config.seed,
+            splits.replicate,
+            n_rows=len(splits.x_train),
+            batch_size=config.training.batch_size,
+            width=sum(width for width, drop in dropped if drop),
+            max_epochs=config.training.max_epochs,
+            dtype=dtype,
+        )
+        self._n_train = len(splits.x_train)
+        self._x = torch.from_numpy(np.concatenate([splits.x_train, splits.x_val])).to(dtype)
+        self._y = torch.from_numpy(np.concatenate([splits.y_train, splits.y_val])).to(dtype)
+        self._slots: dict[int, _Slot] = {}
+        self._rows: list[int] = []  # row -> slot, of the slots that train
+        self._networks: dict[int, StackedMLP] = {}
+
+    @property
+    def free_slots(self) -> list[int]:
+        """Slots without a trial, in order."""
+        return [slot for slot in range(self.n_slots) if slot not in self._slots]
+
+    def load(self, slot: int, hyperparameters: Hyperparameters) -> None:
+        """Puts a trial into a free slot; it trains from the next epoch on.
+
+        Raises:
+            ValueError: The slot does not exist or holds a trial.
+        """
+        if slot not in range(self.n_slots) or slot in self._slots:
+            raise ValueError(f"a trial must be loaded into a free slot, however: {slot}")
+        rate = hyperparameters.learning_rate or self._training.learning_rate
+        row = len(self._rows)
+        self._rows.append(slot)
+        self._slots[slot] = _Slot(hyperparameters, rate)
+        self._parameters[row] = self._initial
+        self._best[row] = self._initial
+        adam.reset_row(self._adam, row)
+        self._penalty.set_row(row, coefficients(hyperparameters), rate)
+        self._rate[row] = hyperparameters.dropout
+        self._stopping.best_loss[row] = np.inf
+        self._stopping.best_epoch[row] = 0
+        patience = hyperparameters.patience
+        self._stopping.patience[row] = early_stopping.NEVER if patience == "off" else patience
+
+    def train_epoch(self) -> dict[int, Point]:
+        """Advances every slot that trains by one epoch and measures it.
+
+        Returns:
+            A point per slot. A slot whose point carries a stop reason trains no further.
+        """
+        if not self._rows:
+            return {}
+        epochs = [len(self._slots[slot].points) + 1 for slot in self._rows]
+        self._train(epochs)
+        measured = self._evaluate()
+        points = {
+            slot: Point(epoch, *values)
+            for slot, epoch, values in zip(self._rows, epochs, measured, strict=True)
+        }
+        return self._stop(points)
+
+    def unload(self, slot: int, stop_reason: StopReason = StopReason.PRUNED) -> TrialResult:
+        """Empties a slot.
+
+        Args:
+            slot: The slot.
+            stop_reason: Why, where the trainer itself has not stopped the trial before.
+
+        Raises:
+            ValueError: The slot holds no trial.
+        """
+        if slot not in self._slots:
+            raise ValueError(f"only a loaded slot can be unloaded, however: {slot}")
+        if self._slots[slot].result is None:
+            self._retire(slot, stop_reason)
+        result = self._slots.pop(slot).result
+        assert result is not None
+        return result
+
+    def _initial_parameters(self, seed: int, dtype: torch.dtype) -> Tensor:
+        flat = torch.zeros(1, self._layout.n_parameters, dtype=dtype)
+        drawn = initial_parameters(seed, self._splits.replicate, self._layout.sizes)
+        views = zip(self._layout.kernels(flat), self._layout.biases(flat), strict=True)
+        for (kernel_view, bias_view), (kernel, bias) in zip(views, drawn, strict=True):
+            kernel_view[0] = torch.from_numpy(kernel)
+            bias_view[0] = torch.from_numpy(bias)
+        return flat[0]
+
+    def _network(self) -> StackedMLP:
+        """The network over the rows in use, kept for the next epoch with as many."""
+        n_rows = max(len(self._rows), FEWEST_ROWS)
+        if n_rows not in self._networks:
+            self._networks[n_rows] = StackedMLP(
+                self._layout,
+                self._model.activation,
+                self._model.dropped,
+                self._parameters[:n_rows],
+                self._gradients[:n_rows],
+            )
+        return self._networks[n_rows]
+
+    @torch.no_grad()
+    def _train(self, epochs: list[int]) -> None:
+        network = self._network()
+        n_active, n_rows = len(self._rows), max(len(self._rows), FEWEST_ROWS)
+        learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
+        rate = self._rate[:n_rows]
+        dropping = bool(rate[:n_active].any())
+        orders = self._noise.row_orders(epochs)
+        for step, batch in enumerate(self._noise.batches):
+            rows = orders[:, batch]
+            x = self._x[rows].expand(n_rows, -1, -1)
+            y = self._y[rows]
+            noise = self._noise.dropout(epochs, step) if dropping else None
+            logits = network.forward(x, noise, rate)
+            network.backward(loss_gradient(self._splits.task, logits, y))
+            self._penalty.apply_(self._parameters, self._gradients, n_active)
+            adam.update(self._parameters, self._gradients, self._adam, learning_rates)
+
+    @torch.no_grad()
+    def _evaluate(self) -> list[tuple[float, float, float, float]]:
+        """Per row in use: training and validation loss, training and validation score."""
+        network = self._network()
+        n_rows = max(len(self._rows), FEWEST_ROWS)
+        task = self._splits.task
+        row_losses = self._x.new_empty(n_rows, len(self._x))
+        row_correct = None if task is Task.REGRESSION else torch.empty_like(row_losses)
+        for start in range(0, len(self._x), EVALUATION_ROWS):
+            part = slice(start, start + EVALUATION_ROWS)
+            target = self._y[part][None]
+            logits = network.forward(self._x[part].expand(n_rows, -1, -1))
+            row_losses[:, part] = losses(task, logits, target)
+            if row_correct is not None:
+                row_correct[:, part] = correct(task, logits, target)
+        splits = (slice(0, self._n_train), slice(self._n_train, None))
+        columns = [self._split_mean(row_losses[:, part]) for part in splits]
+        for part, loss in zip(splits, tuple(columns), strict=True):
+            if row_correct is not None:
+                columns.append(self._split_mean(row_correct[:, part]))
+            else:
+                columns.append(1 - loss / float(self._y[part].var(correction=0)))
+        return list(zip(*(column.tolist() for column in columns), strict=True))[: len(self._rows)]
+
+    @staticmethod
+    def _split_mean(values: Tensor) -> Tensor:
+        return values.mean(dim=1, dtype=torch.float64)
+
+    def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
+        """Keeps the best weights, notes the points, and retires the slots that are through."""
+        n_active = len(self._rows)
+        val_loss = np.full(len(self._parameters), np.nan)
+        val_loss[:n_active] = [p.val_loss if p.finite else np.nan for p in points.values()]
+        epoch = np.zeros(len(self._parameters), dtype=np.int64)
+        epoch[:n_active] = [point.epoch for point in points.values()]
+        self._stopping, improved, stopped = early_stopping.update(
+            self._stopping, val_loss, epoch, self._training.min_delta
+        )
+        better = torch.from_numpy(np.flatnonzero(improved))
+        self._best[better] = self._parameters[better]
+        reasons = {
+            slot: self._reason(points[slot], bool(stopped[row]))
+            for row, slot in enumerate(self._rows)
+        }
+        ended = {}
+        for slot, reason in reasons.items():
+            ended[slot] = replace(points[slot], stop_reason=reason)
+            self._slots[slot].points.append(ended[slot])
+            if reason is not None:
+                self._retire(slot, reason)
+        return ended
+
+    def _reason(self, point: Point, out_of_patience: bool) -> StopReason | None:
+        if not point.finite:
+            return StopReason.DIVERGED
+        if out_of_patience:
+            return StopReason.EARLY_STOPPING
+        if point.epoch >= self._training.max_epochs:
+            return StopReason.MAX_EPOCHS
+        return None
+
+    def _retire(self, slot: int, reason: StopReason) -> None:
+        """Takes a trial out of training: its result is fixed, its row is given to the last one."""
+        row, last = self._rows.index(slot), len(self._rows) - 1
+        trial = self._slots[slot]
+        kept_epoch, weights = int(self._stopping.best_epoch[row]), self._best[row]
+        if trial.hyperparameters.patience == "off" and reason is not StopReason.DIVERGED:
+            kept_epoch, weights = len(trial.points), self._parameters[row]
+        trial.result = TrialResult(
+            hyperparameters=trial.hyperparameters,
+            replicate=self._splits.replicate,
+            history=History.of(trial.points),
+            kept_epoch=kept_epoch,
+            stop_reason=reason,
+            weights=self._layout.state_dict(weights),
+        )
+        self._rows[row] = self._rows[last]
+        self._rows.pop()
+        for stacked in (self._parameters, self._best, self._rate):
+            stacked[row] = stacked[last]
+        adam.move_row(self._adam, last, row)
+        self._penalty.move_row(last, row)
+        for state in vars(self._stopping).values():
+            state[row] = state[last]
