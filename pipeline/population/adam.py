@@ -48,34 +48,47 @@ def move_row(state: AdamState, source: int, destination: int) -> None:
         field[destination] = field[source]
 
 
-def update(
-    parameters: Float[Tensor, "k p"],
-    gradients: Float[Tensor, "k p"],
-    state: AdamState,
-    learning_rates: Sequence[float],
-) -> None:
-    """One step for the first `len(learning_rates)` slots, in place; the others are untouched.
+class Rows:
+    """Adam over K rows, as if they were K parameters of one optimizer.
 
-    The rows go to torch's fused Adam as if they were K parameters of one optimizer: it counts
-    steps by parameter, which is what slots of different ages need.
+    torch's fused kernel counts steps by parameter, which is what slots of different ages need. The
+    rows are taken apart once: doing it at each step costs as much as the step.
+
+    Args:
+        parameters: [K, P], stepped in place.
+        gradients: [K, P], read.
+        state: Stepped in place.
     """
-    state.steps[: len(learning_rates)] += 1
-    rows = list(zip(*(t.unbind() for t in (parameters, gradients, state.first, state.second, state.steps))))
-    for rate in dict.fromkeys(learning_rates):
-        chosen = [row for row, own in zip(rows, learning_rates, strict=False) if own == rate]
-        w, g, first, second, steps = map(list, zip(*chosen, strict=True))
-        torch._fused_adam_(
-            w,
-            g,
-            first,
-            second,
-            [],
-            steps,
-            lr=rate,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+
+    def __init__(
+        self,
+        parameters: Float[Tensor, "k p"],
+        gradients: Float[Tensor, "k p"],
+        state: AdamState,
+    ) -> None:
+        stacked = (parameters, gradients, state.first, state.second, state.steps)
+        self._rows = [tensor.unbind() for tensor in stacked]
+        self._steps = state.steps
+
+    def update(self, learning_rates: Sequence[float]) -> None:
+        """One step for the first `len(learning_rates)` rows; the others are untouched."""
+        n_active = len(learning_rates)
+        self._steps[:n_active] += 1
+        for rate in dict.fromkeys(learning_rates):
+            chosen = [row for row in range(n_active) if learning_rates[row] == rate]
+            w, g, first, second, steps = ([rows[row] for row in chosen] for rows in self._rows)
+            torch._fused_adam_(
+                w,
+                g,
+                first,
+                second,
+                [],
+                steps,
+                lr=rate,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=0.0,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )

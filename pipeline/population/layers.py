@@ -112,12 +112,11 @@ class StackedMLP:
         activation: A key of `ACTIVATIONS`, after each hidden layer.
         dropped: Per hidden layer, whether dropout follows it.
         parameters: [K, P], read.
-        gradients: [K, P], overwritten by `backward`.
 
     Example:
         >>> layout = Layout((7, 5, 1))
         >>> flat = torch.zeros(3, layout.n_parameters)
-        >>> network = StackedMLP(layout, "relu", [True], flat, torch.empty_like(flat))
+        >>> network = StackedMLP(layout, "relu", [True], flat)
         >>> network.forward(torch.ones(3, 2, 7)).shape
         torch.Size([3, 2, 1])
     """
@@ -128,15 +127,16 @@ class StackedMLP:
         activation: str,
         dropped: Sequence[bool],
         parameters: Float[Tensor, "k p"],
-        gradients: Float[Tensor, "k p"],
     ) -> None:
         self._activation = ACTIVATIONS[activation]
         self._dropped = tuple(dropped)
         self._kernels = layout.kernels(parameters)
         self._transposed = [kernel.transpose(1, 2) for kernel in self._kernels]
         self._biases = [bias.unsqueeze(1) for bias in layout.biases(parameters)]
-        self._kernel_gradients = layout.kernels(gradients)
-        self._bias_gradients = layout.biases(gradients)
+        # Products are written to contiguous tensors: bmm falls back to one product at a time where
+        # its result is strided as a layer of [K, P] is.
+        self._kernel_gradients = [torch.empty_like(k).contiguous() for k in self._kernels]
+        self._bias_gradients = [torch.empty_like(b).contiguous() for b in layout.biases(parameters)]
         self._widths = layout.sizes[1:]
         self._buffers: dict[tuple[str, int, int], Tensor] = {}
         self._inputs: list[Tensor] = []
@@ -173,25 +173,24 @@ class StackedMLP:
             self._masks.append(mask)
         raise AssertionError("a network has an output layer")
 
-    def backward(self, delta: Float[Tensor, "k b c"]) -> None:
-        """Writes every parameter's gradient, given the loss's gradient by the logits.
+    def backward(self, delta: Float[Tensor, "k b c"]) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients of the kernels and of the biases, given the loss's gradient by the logits.
 
-        `delta` is overwritten nowhere; the buffers of the last `forward` are read.
+        They are [K, in, out] and [K, out] per layer and live until the next call, which reads the
+        buffers of the last `forward`.
         """
         for layer in range(len(self._widths) - 1, -1, -1):
-            torch.bmm(
-                self._inputs[layer].transpose(1, 2), delta, out=self._kernel_gradients[layer]
-            )
+            inputs = self._inputs[layer].transpose(1, 2)
+            torch.bmm(inputs, delta, out=self._kernel_gradients[layer])
             torch.sum(delta, dim=1, out=self._bias_gradients[layer])
-            if layer == 0:
-                return
-            delta = torch.bmm(
-                delta, self._transposed[layer], out=self._buffer("delta", layer - 1, delta)
-            )
-            mask = self._masks[layer - 1]
-            if mask is not None:
-                delta.mul_(mask)
-            self._activation.backward_(delta, self._outputs[layer - 1])
+            if layer > 0:
+                below = self._buffer("delta", layer - 1, delta)
+                delta = torch.bmm(delta, self._transposed[layer], out=below)
+                mask = self._masks[layer - 1]
+                if mask is not None:
+                    delta.mul_(mask)
+                self._activation.backward_(delta, self._outputs[layer - 1])
+        return self._kernel_gradients, self._bias_gradients
 
     def _buffer(self, use: str, layer: int, like: Tensor) -> Tensor:
         """[K, B, width of layer], kept for the next batch of the same size."""

@@ -39,36 +39,39 @@ def coefficients(hyperparameters: Hyperparameters) -> Coefficients:
     return Coefficients(0.0, 0.0, strength if decoupled else 0.0)
 
 
-def penalized_parameters(layout: Layout, penalized: Sequence[bool]) -> Float[Tensor, " p"]:
-    """1 for the weights of penalized kernels, 0 for all other kernels and for biases."""
-    mask = torch.zeros(1, layout.n_parameters)
-    for kernel, weighed in zip(layout.kernels(mask), penalized, strict=True):
-        kernel.fill_(float(weighed))
-    return mask[0]
-
-
 class Penalty:
-    """The coefficients of K slots, spread over their parameters.
+    """The coefficients of K slots, applied while their gradients are gathered.
 
     Args:
-        n_slots: K.
-        mask: [P], from `penalized_parameters`.
+        layout: The layers' sizes.
+        penalized: Per kernel, whether it is weighed.
+        parameters: [K, P], decayed where a slot decays its weights.
+        gradients: [K, P], written.
     """
 
-    def __init__(self, n_slots: int, mask: Float[Tensor, " p"]) -> None:
-        self._mask = mask
-        self._l1 = mask.new_zeros(n_slots, len(mask))
-        self._twice_l2 = torch.zeros_like(self._l1)
-        self._shrink = torch.ones_like(self._l1)
-        self._scratch = torch.empty_like(self._l1)
+    def __init__(
+        self,
+        layout: Layout,
+        penalized: Sequence[bool],
+        parameters: Float[Tensor, "k p"],
+        gradients: Float[Tensor, "k p"],
+    ) -> None:
+        self._penalized = tuple(penalized)
+        self._kernels, self._targets = layout.kernels(parameters), layout.kernels(gradients)
+        self._bias_targets = layout.biases(gradients)
+        self._scratch = [torch.empty_like(kernel).contiguous() for kernel in self._kernels]
+        n_slots = len(parameters)
+        self._l1 = parameters.new_zeros(n_slots, 1, 1)
+        self._twice_l2 = parameters.new_zeros(n_slots, 1, 1)
+        self._shrink = parameters.new_ones(n_slots, 1, 1)
         self._rows = [Coefficients(0.0, 0.0, 0.0)] * n_slots
 
     def set_row(self, row: int, chosen: Coefficients, learning_rate: float) -> None:
         """Gives one slot its coefficients."""
         self._rows[row] = chosen
-        self._l1[row] = chosen.l1 * self._mask
-        self._twice_l2[row] = 2 * chosen.l2 * self._mask
-        self._shrink[row] = 1 - learning_rate * chosen.decay * self._mask
+        self._l1[row] = chosen.l1
+        self._twice_l2[row] = 2 * chosen.l2
+        self._shrink[row] = 1 - learning_rate * chosen.decay
 
     def move_row(self, source: int, destination: int) -> None:
         """Copies one slot's coefficients over another's."""
@@ -76,19 +79,30 @@ class Penalty:
         for field in (self._l1, self._twice_l2, self._shrink):
             field[destination] = field[source]
 
-    def apply_(
-        self, parameters: Float[Tensor, "k p"], gradients: Float[Tensor, "k p"], n_active: int
+    def gather_(
+        self,
+        kernel_gradients: Sequence[Float[Tensor, "k fan_in fan_out"]],
+        bias_gradients: Sequence[Float[Tensor, "k fan_out"]],
     ) -> None:
-        """Adds the penalties' gradients and decays the weights of the first `n_active` slots.
+        """Writes the loss's gradients plus the penalties' to [K, P], and decays the weights.
 
-        A part that no slot uses is skipped; for a slot that does not use it, it adds exact zeros.
+        Adding the L2 part is the copy. A part that no slot uses is skipped; for a slot that does
+        not use it, it adds exact zeros.
         """
-        active = slice(n_active)
-        w, g = parameters[active], gradients[active]
+        active = slice(len(bias_gradients[0]))
+        l1, twice_l2, shrink = self._l1[active], self._twice_l2[active], self._shrink[active]
         rows = self._rows[active]
-        if any(row.l2 for row in rows):
-            g.addcmul_(w, self._twice_l2[active])
-        if any(row.l1 for row in rows):
-            g.addcmul_(torch.sign(w, out=self._scratch[active]), self._l1[active])
-        if any(row.decay for row in rows):
-            w.mul_(self._shrink[active])
+        any_l1, any_decay = any(row.l1 for row in rows), any(row.decay for row in rows)
+        for bias, target in zip(bias_gradients, self._bias_targets, strict=True):
+            target[active] = bias
+        for layer, gradient in enumerate(kernel_gradients):
+            kernel, target = self._kernels[layer][active], self._targets[layer][active]
+            if not self._penalized[layer]:
+                target.copy_(gradient)
+                continue
+            torch.addcmul(gradient, kernel, twice_l2, out=target)
+            if any_l1:
+                sign = torch.sign(kernel, out=self._scratch[layer][active])
+                target.addcmul_(sign, l1)
+            if any_decay:
+                kernel.mul_(shrink)

@@ -18,7 +18,7 @@ from pipeline.population import adam, early_stopping
 from pipeline.population.layers import Layout, StackedMLP
 from pipeline.population.losses import correct, loss_gradient, losses
 from pipeline.population.noise import NoiseTables, initial_parameters
-from pipeline.population.penalty import Penalty, coefficients, penalized_parameters
+from pipeline.population.penalty import Penalty, coefficients
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
@@ -80,8 +80,10 @@ class PopulationTrainer:
         self._best = torch.zeros_like(self._parameters)
         self._adam = adam.init(self._parameters)
         self._stopping = early_stopping.init(n_rows)
-        mask = penalized_parameters(self._layout, config.model.penalized).to(dtype)
-        self._penalty = Penalty(n_rows, mask)
+        self._adam_rows = adam.Rows(self._parameters, self._gradients, self._adam)
+        self._penalty = Penalty(
+            self._layout, config.model.penalized, self._parameters, self._gradients
+        )
         self._rate = torch.zeros(n_rows, 1, 1, dtype=dtype)
 
         self._initial = self._initial_parameters(config.seed, dtype)
@@ -182,7 +184,6 @@ class PopulationTrainer:
                 self._model.activation,
                 self._model.dropped,
                 self._parameters[:n_rows],
-                self._gradients[:n_rows],
             )
         return self._networks[n_rows]
 
@@ -200,9 +201,9 @@ class PopulationTrainer:
             y = self._y[rows]
             noise = self._noise.dropout(epochs, step) if dropping else None
             logits = network.forward(x, noise, rate)
-            network.backward(loss_gradient(self._splits.task, logits, y))
-            self._penalty.apply_(self._parameters, self._gradients, n_active)
-            adam.update(self._parameters, self._gradients, self._adam, learning_rates)
+            gradients = network.backward(loss_gradient(self._splits.task, logits, y))
+            self._penalty.gather_(*gradients)
+            self._adam_rows.update(learning_rates)
 
     @torch.no_grad()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
