@@ -1,0 +1,107 @@
+# `make study` and `make test` set up all they need on a machine with Python 3.11+, make and git.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help study test check format ui lock clean
+
+# What `make study` passes on; empty means "as the study file says".
+STUDY ?= studies/breast_cancer.toml
+N_TRIALS ?=
+POPULATION ?=
+SEED ?=
+MAX_EPOCHS ?=
+DATA ?=
+TARGET ?=
+RESUME ?=
+export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS DATA TARGET RESUME
+
+ENV_MANAGER ?= local
+PORT ?= 5000
+PYTEST_ARGS ?=
+UPGRADE ?=
+
+# The tracking URI must be absolute: `mlflow run` hands it to a program in another folder.
+study ui: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlflow.db)
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+VENV := .venv
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+
+# uv reads its own variable for the folders of wheels that pip was told of.
+empty :=
+comma := ,
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(subst $(empty) $(empty),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# A stamp is written last, named after the lock's content and this folder: an install that was
+# interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
+stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-*)
+RUNTIME := $(call stamp,runtime,requirements.lock)
+DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
+PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: STUDY=studies/digits.toml N_TRIALS=50 SEED=1 ENV_MANAGER=uv ...
+	@if [[ -z $$MLFLOW_EXPERIMENT_NAME$$MLFLOW_EXPERIMENT_ID ]]; then \
+		MLFLOW_EXPERIMENT_NAME=$$(python -c "$$READ_NAME" "$$STUDY" 2>/dev/null || echo Default); \
+		export MLFLOW_EXPERIMENT_NAME; \
+	fi; \
+	mlflow run . --env-manager $(ENV_MANAGER) -P study="$$STUDY" \
+		-P n_trials="$$N_TRIALS" -P population="$$POPULATION" -P seed="$$SEED" \
+		-P max_epochs="$$MAX_EPOCHS" -P data="$$DATA" -P target="$$TARGET" -P resume="$$RESUME"
+
+study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
+
+test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
+	pytest $(PYTEST_ARGS)
+
+check: $(DEVELOP) ## format, lint and types, as CI wants them
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(DEVELOP) ## let ruff mend what it can
+	ruff format .
+	ruff check --fix .
+
+ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
+	@case "$$MLFLOW_TRACKING_URI" in \
+	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" ;; \
+	*) echo "Open http://127.0.0.1:$(PORT)/"; \
+	   exec mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
+	esac
+
+# Folders of wheels are left out, so that no machine's own build is what gets locked.
+lock: $(DEVELOP) ## pyproject.toml -> requirements.lock, requirements-dev.lock: UPGRADE=1 for newer versions
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+COMPILE = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
+	uv pip compile pyproject.toml --config-file lock.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	$(if $(UPGRADE),--upgrade)
+
+clean: ## remove the environment and the caches, never the results
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME):
+	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
+	rm -f $(VENV)/runtime-* $(VENV)/develop-*
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP_INSTALL) --requirement requirements.lock
+	@touch $@
+
+$(DEVELOP): $(RUNTIME)
+	$(PIP_INSTALL) --requirement requirements-dev.lock
+	@touch $@
