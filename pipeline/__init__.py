@@ -1,0 +1,36 @@
+"""Which guardrail helps a network that overfits: studies of regularization, tracked in MLflow.
+
+From a notebook:
+
+    from pipeline import load_config, run_study
+
+    result = run_study(load_config("studies/breast_cancer.toml"))
+    result.trials, result.best, result.run_id
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import ConfigError, StudyConfig, load_config
+    from pipeline.study import StudyResult, run_study
+
+__all__ = ["ConfigError", "StudyConfig", "StudyResult", "load_config", "run_study"]
+
+_HOME = {
+    "ConfigError": "pipeline.config",
+    "StudyConfig": "pipeline.config",
+    "StudyResult": "pipeline.study",
+    "load_config": "pipeline.config",
+    "run_study": "pipeline.study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: `--help` must not wait for torch and MLflow."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -66,7 +67,7 @@ class Table:
     @property
     def n_features(self) -> int:
         """D."""
-        return self.features.shape[1]
+        return int(self.features.shape[1])
 
     @property
     def n_outputs(self) -> int:
@@ -109,7 +110,7 @@ class Splits:
     @property
     def n_features(self) -> int:
         """D."""
-        return self.x_train.shape[1]
+        return int(self.x_train.shape[1])
 
 
 def load_table(config: DataConfig) -> Table:
@@ -241,7 +242,7 @@ def _generated(name: str) -> pd.DataFrame:
         features, target = datasets.make_classification(random_state=0, **options)
         return features, [f"class {label}" for label in target]
 
-    generators = {
+    generators: dict[str, Callable[[], tuple[Any, Any]]] = {
         # Few rows, many useless features, one label in ten wrong: made to be overfitted.
         "noisy_100": lambda: classes(
             n_samples=600, n_features=100, n_informative=10, n_redundant=0, flip_y=0.2
@@ -280,7 +281,9 @@ def _read_file(scheme: str, path: Path, place: str) -> pd.DataFrame:
         return pd.read_csv(path) if scheme == "csv" else pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise whatever their parsers raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"a table must be {scheme.upper()}, however: {reason} ({place})") from error
+        raise ConfigError(
+            f"a table must be {scheme.upper()}, however: {reason} ({place})"
+        ) from error
 
 
 def _check_columns(frame: pd.DataFrame, place: str) -> None:
@@ -307,13 +310,14 @@ def _numeric_features(columns: pd.DataFrame, place: str) -> NDArray[np.float64]:
             raise ConfigError(
                 f"a feature must be numeric, however: {example!r} ({place}, column {name!r})"
             )
-    features = columns.to_numpy(dtype=np.float64, na_value=np.nan)
+    features: NDArray[np.float64] = columns.to_numpy(dtype=np.float64, na_value=np.nan)
     for rule, bad in (("missing", np.isnan(features)), ("infinite", np.isinf(features))):
         if bad.any():
             row, column = np.argwhere(bad)[0]
+            count, name = int(bad[:, column].sum()), columns.columns[column]
             raise ConfigError(
-                f"a numeric column must not have {rule} values, however: {int(bad[:, column].sum())} "
-                f"of them ({place}, column {columns.columns[column]!r}, first in row {row + 1})"
+                f"a numeric column must not have {rule} values, however: {count} of them "
+                f"({place}, column {name!r}, first in row {row + 1})"
             )
     return features
 
@@ -343,7 +347,7 @@ def _read_target(
     if task == "regression":
         if values is None:
             example = column.iloc[0]
-            raise ConfigError(f"a regression target must be numeric, however: {example!r} ({place})")
+            raise ConfigError(f"a quantity must be numeric, however: {example!r} ({place})")
         if len(classes) == 1:
             raise ConfigError(f"a target must vary, however: it is always {classes[0]} ({place})")
         return values, Task.REGRESSION, ()
@@ -387,9 +391,7 @@ def _divide(
     strata = None if labels is None else labels[groups]
     state = int(np.random.SeedSequence(key).generate_state(1)[0])
     try:
-        rest, part = train_test_split(
-            groups, test_size=share, stratify=strata, random_state=state
-        )
+        rest, part = train_test_split(groups, test_size=share, stratify=strata, random_state=state)
     except ValueError as error:
         raise _too_small(table, strata, " ".join(str(error).split())) from error
     return rest, part
@@ -403,7 +405,9 @@ def _check_classes(table: Table, parts: tuple[Rows, ...]) -> None:
 
 def _too_small(table: Table, strata: NDArray[np.float64] | None, detail: str) -> ConfigError:
     if strata is None:
-        return ConfigError(f"a table must have rows for three splits, however: {detail} ({table.source})")
+        return ConfigError(
+            f"a table must have rows for three splits, however: {detail} ({table.source})"
+        )
     counts = np.bincount(strata.astype(int), minlength=len(table.classes))
     smallest = int(counts.argmin())
     return ConfigError(

@@ -105,7 +105,8 @@ class History:
     @property
     def finite(self) -> NDArray[np.bool_]:
         """Epochs at which all four values are numbers."""
-        return np.logical_and.reduce([np.isfinite(getattr(self, f.name)) for f in fields(self)])
+        curves = np.stack([getattr(self, field.name) for field in fields(self)])
+        return np.asarray(np.isfinite(curves).all(axis=0))
 
 
 def generalization_gap(train_loss: Array, val_loss: Array) -> Array:
@@ -166,7 +167,8 @@ class TrialResult:
     @property
     def weight_norm(self) -> float:
         """Euclidean norm of all kernels together."""
-        return float(np.sqrt(sum(float(np.sum(np.square(k, dtype=np.float64))) for k in self._kernels())))
+        squares = (np.sum(np.square(k, dtype=np.float64)) for k in self._kernels())
+        return float(np.sqrt(sum(squares)))
 
     @property
     def sparsity(self) -> float:

@@ -65,14 +65,14 @@ class Layout:
         """P."""
         return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
 
-    def kernels(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k fan_in fan_out"]]:
+    def kernels(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k _ _"]]:
         """Views of `flat`, one a layer: what is written to them is written to it."""
         return [
             flat[:, start : start + fan_in * fan_out].unflatten(1, (fan_in, fan_out))
             for start, fan_in, fan_out in self._blocks()
         ]
 
-    def biases(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k fan_out"]]:
+    def biases(self, flat: Float[Tensor, "k p"]) -> list[Float[Tensor, "k _"]]:
         """Views of `flat`, one a layer."""
         return [
             flat[:, start + fan_in * fan_out : start + (fan_in + 1) * fan_out]

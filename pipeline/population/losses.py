@@ -1,4 +1,4 @@
-"""Owns losses, their gradients and scores over stacked logits, per row: nothing here mixes slots."""
+"""Owns losses, their gradients and scores over stacked logits: nothing here mixes slots."""
 
 from __future__ import annotations
 

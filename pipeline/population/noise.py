@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def initial_parameters(
     """
     draw = generator(Purpose.INITIALIZATION, seed, replicate)
     layers = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         bound = fan_in**-0.5
         kernel = draw.uniform(-bound, bound, (fan_in, fan_out))
         layers.append((kernel, draw.uniform(-bound, bound, fan_out)))

@@ -81,8 +81,8 @@ class Penalty:
 
     def gather_(
         self,
-        kernel_gradients: Sequence[Float[Tensor, "k fan_in fan_out"]],
-        bias_gradients: Sequence[Float[Tensor, "k fan_out"]],
+        kernel_gradients: Sequence[Float[Tensor, "k _ _"]],
+        bias_gradients: Sequence[Float[Tensor, "k _"]],
     ) -> None:
         """Writes the loss's gradients plus the penalties' to [K, P], and decays the weights.
 

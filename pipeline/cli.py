@@ -1,0 +1,223 @@
+"""Owns the command line: arguments in, exit codes out.
+
+Exit codes: 0 done; 1 a reproduced trial differs, or a failure; 2 the input is wrong (one line on
+stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from pipeline.config import StudyConfig
+    from pipeline.study import StudyResult
+
+# What the options of `run` stand for in the study file.
+SHORTCUTS = {
+    "n_trials": "search.n_trials",
+    "population": "search.population",
+    "seed": "seed",
+    "max_epochs": "training.max_epochs",
+    "target": "data.target",
+}
+
+
+class Stopped(BaseException):
+    """A signal asked the program to end."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal = signal_number
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; `mlflow run` passes unknown parameters on to it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with code 2."""
+        self.exit(2, f"{message} ({self.prog})\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command. An empty value means: as the study file says."""
+    parser = Parser(prog="python -m pipeline", allow_abbrev=False, description=__doc__)
+    parser.description = "Which guardrail helps a network that overfits, and how strong?"
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    run = commands.add_parser("run", allow_abbrev=False, help="run a study")
+    run.add_argument("study", metavar="STUDY", help="the study file (TOML)")
+    run.add_argument("--n-trials", type=_count, metavar="N", help="trials in all")
+    run.add_argument("--population", type=_count, metavar="K", help="trials that train at once")
+    run.add_argument("--seed", type=_count, metavar="S", help="seed of the whole study")
+    run.add_argument("--max-epochs", type=_count, metavar="E", help="epochs a trial may last")
+    run.add_argument("--data", type=_text, metavar="SOURCE", help="sklearn:NAME, csv:PATH, ...")
+    run.add_argument("--target", type=_text, metavar="COLUMN", help="the target's column")
+    run.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the study file, dotted; the value in TOML syntax",
+    )
+    run.add_argument(
+        "--resume",
+        type=_flag,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="true|false",
+        help="continue the newest run of this study",
+    )
+    run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    reproduce = commands.add_parser(
+        "reproduce", allow_abbrev=False, help="retrain one trial alone and compare its curve"
+    )
+    reproduce.add_argument("run_id", metavar="RUN_ID", help="the trial's MLflow run")
+
+    report = commands.add_parser(
+        "report", allow_abbrev=False, help="rebuild report.html from the tracking store"
+    )
+    report.add_argument("run_id", metavar="RUN_ID", help="the study's parent run")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    chosen = build_parser().parse_args(arguments)
+    from pipeline.config import ConfigError
+
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    command = {"run": _run, "reproduce": _reproduce, "report": _report}[chosen.command]
+    try:
+        return command(chosen)
+    except ConfigError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print("stopped; --resume continues the study", file=sys.stderr)
+        return 128 + stopped.signal
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from pipeline.progress import report_progress
+
+    config = _configure(chosen)
+    import optuna
+
+    from pipeline.study import run_study
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with report_progress(config, quiet=chosen.quiet) as on_progress:
+        result = run_study(config, resume=chosen.resume, on_progress=on_progress)
+    if not chosen.quiet:
+        _print_result(result)
+    return 0
+
+
+def _configure(chosen: argparse.Namespace) -> StudyConfig:
+    from pathlib import Path
+
+    from pipeline.config import FILE_SOURCES, load_config, parse_assignment
+
+    overrides: dict[str, Any] = dict(map(parse_assignment, chosen.assignments))
+    for option, key in SHORTCUTS.items():
+        if getattr(chosen, option) is not None:
+            overrides[key] = getattr(chosen, option)
+    if chosen.data is not None:
+        scheme, _, name = chosen.data.partition(":")
+        # A path on the command line is relative to where the command was given.
+        anchored = scheme in FILE_SOURCES and name
+        overrides["data.source"] = f"{scheme}:{Path(name).absolute()}" if anchored else chosen.data
+    return load_config(chosen.study, overrides)
+
+
+def _reproduce(chosen: argparse.Namespace) -> int:
+    from pipeline.reproduce import reproduce
+
+    comparison = reproduce(chosen.run_id)
+    print(comparison)
+    return 0 if comparison.identical else 1
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from pipeline.report import render
+    from pipeline.tracking import log_file, read_study, run_links
+
+    record = read_study(chosen.run_id)
+    log_file(chosen.run_id, "report.html", render(record, run_links(record)).encode())
+    print(f"report.html of {record.name}, {len(record.trials)} trials: run {chosen.run_id}")
+    return 0
+
+
+def _print_result(result: StudyResult) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipeline.report import types_frame
+    from pipeline.store import ui_command_and_link
+    from pipeline.tracking import tracking_uri
+
+    console = Console(highlight=False)
+    record, best = result.record, result.best
+    if best is None:
+        console.print("no trial was completed: there is no best one")
+    else:
+        chosen = best.hyperparameters
+        console.print(
+            f"best: trial {best.number}, validation loss {best.val_loss:.4f}, "
+            f"gap {best.scalars['gap']:+.4f}: {chosen.regularization}, "
+            f"lambda {chosen.lambda_:.3g}, dropout {chosen.dropout:.3g}, "
+            f"patience {chosen.patience}, best epoch {best.scalars['best_epoch']:.0f}"
+        )
+    frame = types_frame(record)
+    table = Table(title=f"{escape(record.name)}: by regularization type", title_justify="left")
+    for column in frame.columns:
+        table.add_column(str(column).replace("_", " "))
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+    uri = tracking_uri()
+    command, link = ui_command_and_link(uri, record.experiment_id)
+    # Plain prints: a command and a link must not be wrapped, or they cannot be copied.
+    print(f"parent run: {record.run_id}")
+    if command:
+        print(f"open it:    {command}")
+    print(f"            {link}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _flag(text: str) -> bool:
+    known = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True}
+    known["yes"] = True
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"resume must be true or false, however: {text!r}")
+    return known[text.lower()]
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    # `mlflow run` sends SIGTERM right after Ctrl-C: the second one must not cut off the closing of
+    # runs that the first began. A second Ctrl-C may: it is a person's.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise Stopped(number)

@@ -1,0 +1,158 @@
+"""Owns the tracking store's address: made absolute, probed, and shown without its password."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.config import ConfigError
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+class TrackingError(ConfigError):
+    """The tracking store cannot be reached or written to, or does not hold what was asked for."""
+
+
+def is_server(uri: str) -> bool:
+    """Whether a store is behind an MLflow server."""
+    return uri.startswith(("http://", "https://"))
+
+
+def masked(uri: str) -> str:
+    """A text whose URIs have lost their passwords."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", uri)
+
+
+def absolute_uri(uri: str, run_id: str | None) -> str:
+    """A relative sqlite address, anchored where it was meant.
+
+    `mlflow run` hands a relative address on as it is, to a program in another folder. The folder
+    that was meant is that of one of this program's ancestors: the one whose file holds the run
+    that `mlflow run` opened.
+
+    Args:
+        uri: The store's address.
+        run_id: The run that `mlflow run` opened; None without it.
+
+    Raises:
+        TrackingError: No such folder is found.
+    """
+    scheme, separator, path = uri.partition(":///")
+    if scheme != "sqlite" or not separator or path.startswith(("/", ":memory:")) or not path:
+        return uri
+    for folder in _ancestor_folders():
+        database = (folder / unquote(path)).resolve()
+        if run_id is None or _holds(database, run_id):
+            return f"sqlite:///{database}"
+    raise TrackingError(
+        f"the tracking store's address must be absolute under mlflow run, however: {uri} "
+        "(MLFLOW_TRACKING_URI)"
+    )
+
+
+def probe(uri: str) -> None:
+    """Finds out in seconds whether a store answers and can be written to.
+
+    MLflow's own start would retry an unreachable server or database for minutes. Raises whatever
+    the store's driver raises.
+    """
+    scheme = urlsplit(uri).scheme
+    if is_server(uri):
+        import requests
+
+        requests.get(uri.rstrip("/") + "/health", timeout=5).raise_for_status()
+    elif scheme.partition("+")[0] in DATABASES:
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            with engine.connect() as connection:
+                if scheme == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    connection.rollback()
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Few and short tries within: a wrong address is found out in seconds."""
+    limits = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    }
+    added = {key: value for key, value in limits.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+@contextmanager
+def named_failure(uri: str) -> Iterator[None]:
+    """Turns whatever a store raises into one line that says which store it was.
+
+    Raises:
+        TrackingError: Something did.
+    """
+    import requests
+    import sqlalchemy
+    from mlflow.exceptions import MlflowException
+
+    expected = (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
+    try:
+        yield
+    except expected as error:
+        cause: BaseException = error
+        if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+            cause = error.orig
+        reason = (" ".join(masked(str(cause)).split()) or type(cause).__name__)[:300]
+        raise TrackingError(
+            f"the tracking store must answer and be writable, however: {reason} ({masked(uri)})"
+        ) from error
+
+
+def ui_command_and_link(uri: str, experiment_id: str) -> tuple[str | None, str]:
+    """How to open an experiment: a command that starts the UI (None for a server), and a link."""
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    if is_server(uri):
+        return None, f"{masked(uri).rstrip('/')}/{page}"
+    command = f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri '{masked(uri)}'"
+    return command, f"http://127.0.0.1:5000/{page}"
+
+
+def _ancestor_folders() -> Iterator[Path]:
+    """The working folders of this process and of its ancestors, nearest first.
+
+    Without /proc only the first is known.
+    """
+    yield Path.cwd()
+    process = os.getppid()
+    while process > 1:
+        try:
+            yield Path(f"/proc/{process}/cwd").resolve(strict=True)
+            status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return
+        # "pid (name) state ppid ...", where the name may hold spaces and brackets.
+        process = int(status.rpartition(")")[2].split()[1])
+
+
+def _holds(database: Path, run_id: str) -> bool:
+    if not database.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            query = "select 1 from runs where run_uuid = ?"
+            return connection.execute(query, (run_id,)).fetchone() is not None
+    except sqlite3.Error:
+        return False

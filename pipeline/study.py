@@ -1,0 +1,370 @@
+"""Owns the study's loop, and Optuna.
+
+In outline:
+
+    while trials are running or the budget is not spent:
+        fill the free slots:  trial = study.ask(); trainer.load(slot, space.suggest(trial))
+        points = trainer.train_epoch()                     # every slot advances one epoch
+        for each running trial:
+            note its point; if it stopped early, ended, diverged or is pruned:
+                result = trainer.unload(slot)
+                study.tell(trial, result); tracker.log(trial, result)
+        once a run stands in MLflow: journal.tell(trial)   # track before tell
+
+There are two Optuna studies. The sampler works on one in memory, which hears of a result at once:
+what is asked depends on epochs alone, not on how fast a disk is, so the same seed gives the same
+study. The other is the journal: it outlives the process, and believes a trial finished only after
+its run is. Nothing is ever read from it but by a resume, which fills the one in memory from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import TrialState as OptunaState
+
+from pipeline.config import ConfigError, StudyConfig
+from pipeline.data import load_table, split
+from pipeline.population.trainer import PopulationTrainer
+from pipeline.pruning import Pruner, make_pruner
+from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialResult, TrialState
+from pipeline.space import Hyperparameters, SearchSpace
+from pipeline.tracking import FinishedTrial, StudyTracker, read_study, run_links, start_writer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Runs that may wait for the tracking store before training waits for it too, in populations.
+BACKLOG = 4
+
+JOURNALS = Path("journals")
+
+OPTUNA_STATE = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is, told after every epoch of the population."""
+
+    n_trials: int
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    best: tuple[int, float] | None
+
+    @property
+    def done(self) -> int:
+        """Trials that ended."""
+        return self.complete + self.pruned + self.failed
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """What `run_study` returns.
+
+    Attributes:
+        record: The study as the tracking store tells of it.
+        trials: One row a trial; the columns of `trials.csv`.
+        best: The complete trial with the lowest validation loss.
+        seconds: Wall time by phase: `ask`, `train`, `track`, `tell`.
+    """
+
+    record: StudyRecord
+    trials: pd.DataFrame
+    best: TrialRecord | None
+    seconds: dict[str, float]
+
+    @property
+    def run_id(self) -> str:
+        """The parent run."""
+        return self.record.run_id
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StudyResult:
+    """Searches: `search.n_trials` trials, all of them in MLflow under one parent run.
+
+    Args:
+        config: The study.
+        resume: Continue the newest run of this study in the tracking store, if there is one.
+        on_progress: Called after every epoch of the population.
+
+    Raises:
+        ConfigError: The data cannot be trained on, the store cannot be written to, or a resumed
+            study is not the one that began.
+    """
+    start_writer()
+    table = load_table(config.data)
+    splits = split(table, config.data, config.seed)
+    tracker = StudyTracker.resume(config, table, splits) if resume else None
+    resumed = tracker is not None
+    tracker = tracker or StudyTracker.start(config, table, splits)
+    search = None
+    try:
+        journal = open_journal(config, tracker, resumed)
+        search = _Search(config, journal, PopulationTrainer(config, splits), tracker, on_progress)
+        if resumed:
+            search.recover()
+        search.run()
+        return _conclude(tracker, search.seconds)
+    except BaseException as error:
+        # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
+        # ended is told; what was in training stays asked, for a resume to train again.
+        interrupted = not isinstance(error, Exception)
+        with suppress(Exception):  # the first error is the one to hear of
+            if search is not None:
+                search.settle(wait_for_all=True)
+        tracker.finish("interrupted" if interrupted else "failed")
+        raise
+
+
+def open_journal(config: StudyConfig, tracker: StudyTracker, resumed: bool) -> optuna.Study:
+    """Optuna's study of this run in a journal file.
+
+    Raises:
+        ConfigError: A study is to be resumed whose journal is gone.
+    """
+    path = (JOURNALS / f"{tracker.parent.run_id}.journal").absolute()
+    if resumed:
+        path = Path(tracker.journal)
+        if not path.is_file():
+            raise ConfigError(
+                f"a resumed study must have its journal, however: it is gone ({path})"
+            )
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tracker.journal = str(path)
+    # A killed process leaves its lock behind: the next one takes it over after these seconds.
+    lock = JournalFileSymlinkLock(str(path), grace_period=3)
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return optuna.create_study(
+        storage=storage, study_name=config.name, direction="minimize", load_if_exists=True
+    )
+
+
+def make_sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one trial: its randomness is a function of the study's seed and the number.
+
+    A resumed study therefore goes on with the numbers that an undisturbed one would have drawn.
+    """
+    key = np.random.SeedSequence((seed, number)).generate_state(1)
+    return optuna.samplers.TPESampler(seed=int(key[0]), constant_liar=True)
+
+
+def first_trials(space: SearchSpace) -> list[Hyperparameters]:
+    """What every study tries first: the unregularized network, then the middle of each type."""
+    plain = space.unregularized()
+    penalized = [kind for kind in space.regularization if kind != "none"]
+    unpenalized = [kind for kind in space.regularization if kind == "none"]
+    chosen = [plain] if plain else []
+    chosen += [space.default(kind) for kind in penalized + unpenalized]
+    return list(dict.fromkeys(chosen))
+
+
+@dataclass(frozen=True)
+class _Running:
+    trial: optuna.Trial
+    hyperparameters: Hyperparameters
+    started: int
+
+
+@dataclass(frozen=True)
+class _Ended:
+    trial: optuna.Trial
+    result: TrialResult
+    written: Future[str]
+
+
+@dataclass
+class _Search:
+    """The loop's state: who runs in which slot, and who has ended but is not in the journal yet."""
+
+    config: StudyConfig
+    journal: optuna.Study
+    trainer: PopulationTrainer
+    tracker: StudyTracker
+    on_progress: Callable[[Progress], None] | None
+
+    running: dict[int, _Running] = field(default_factory=dict)
+    ended: deque[_Ended] = field(default_factory=deque)
+    again: deque[optuna.Trial] = field(default_factory=deque)
+    counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
+    best: tuple[int, float] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_asked: int = 0
+
+    def __post_init__(self) -> None:
+        search = self.config.search
+        self.study = optuna.create_study(direction="minimize")
+        self.pruner: Pruner = make_pruner(search.pruner, search.pruner_warmup)
+        self.space = self.config.search_space
+        self.first = first_trials(self.space)
+
+    def run(self) -> None:
+        """The main path."""
+        while self.running or self.again or self.n_asked < self.config.search.n_trials:
+            with self._timed("ask"):
+                self._fill_free_slots()
+            with self._timed("train"):
+                points = self.trainer.train_epoch()
+            for slot in self._stopped(points):
+                self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
+            self.settle()
+            self._show_progress()
+        self.settle(wait_for_all=True)
+
+    def settle(self, wait_for_all: bool = False) -> None:
+        """Tells the journal of trials whose runs are finished, in the order of their ends."""
+        most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
+        while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
+            with self._timed("track"):
+                run_id = self.tracker.wait(self.ended[0].written)
+            with self._timed("tell"):
+                ended = self.ended.popleft()
+                record = self._recorded(ended.trial.number)
+                record.set_user_attr("mlflow_run_id", run_id)
+                _tell(self.journal, record, ended.result)
+
+    def recover(self) -> None:
+        """Takes up a study that was cut off: told trials stand, asked ones train again."""
+        asked = self.journal.get_trials(deepcopy=False)
+        self.study.add_trials(asked)
+        self.n_asked = len(asked)
+        unfinished = [trial.number for trial in asked if trial.state is OptunaState.RUNNING]
+        in_memory = self.study.get_trials(deepcopy=False)
+        self.again.extend(optuna.Trial(self.study, in_memory[n]._trial_id) for n in unfinished)
+        self.tracker.forget(set(unfinished))
+        for record in read_study(self.tracker.parent.run_id, self.tracker.parent.uri).trials:
+            for val_loss in record.history.val_loss.tolist():
+                self.pruner.report(record.number, val_loss)
+            self.pruner.finish(record.number, record.state)
+            self._count(record.number, record.state, record.val_loss)
+
+    def _fill_free_slots(self) -> None:
+        for slot in self.trainer.free_slots:
+            if self.again:
+                trial = self.again.popleft()
+                hyperparameters = self.space.suggest(trial)
+            elif self.n_asked < self.config.search.n_trials:
+                trial, hyperparameters = self._ask()
+            else:
+                return
+            self.trainer.load(slot, hyperparameters)
+            self.running[slot] = _Running(trial, hyperparameters, _now())
+
+    def _ask(self) -> tuple[optuna.Trial, Hyperparameters]:
+        self.study.sampler = make_sampler(self.config.seed, self.n_asked)
+        if self.n_asked < len(self.first):
+            self.study.enqueue_trial(self.space.free_parameters(self.first[self.n_asked]))
+        trial = self.study.ask()
+        hyperparameters = self.space.suggest(trial)
+        self.journal.add_trial(
+            optuna.trial.create_trial(
+                state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
+            )
+        )
+        self.n_asked += 1
+        return trial, hyperparameters
+
+    def _recorded(self, number: int) -> optuna.Trial:
+        """The journal's counterpart of a trial in memory: numbers are the same in both."""
+        frozen = self.journal.get_trials(deepcopy=False)[number]
+        return optuna.Trial(self.journal, frozen._trial_id)
+
+    def _stopped(self, points: dict[int, Point]) -> list[int]:
+        """Slots whose trial is over: all report first, so that nobody is judged by half a round."""
+        for slot, point in points.items():
+            self.pruner.report(self.running[slot].trial.number, point.val_loss)
+        return [
+            slot
+            for slot, point in points.items()
+            if point.stop_reason is not None or self._prunable(self.running[slot])
+        ]
+
+    def _prunable(self, running: _Running) -> bool:
+        # The unregularized trial is what all others are held against: its curve stays whole.
+        if running.hyperparameters == self.space.unregularized():
+            return False
+        return self.pruner.should_prune(running.trial.number)
+
+    def _end(self, slot: int, reason: StopReason) -> None:
+        running = self.running.pop(slot)
+        result = self.trainer.unload(slot, reason)
+        number = running.trial.number
+        self.pruner.finish(number, result.state)
+        finished = FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
+        with self._timed("track"):
+            written = self.tracker.log(finished)
+        with self._timed("tell"):
+            _tell(self.study, running.trial, result)
+        self.ended.append(_Ended(running.trial, result, written))
+        self._count(number, result.state, result.val_loss)
+
+    def _count(self, number: int, state: TrialState, val_loss: float) -> None:
+        self.counts[state] += 1
+        better = self.best is None or (val_loss, number) < (self.best[1], self.best[0])
+        if state is TrialState.COMPLETE and better:
+            self.best = (number, val_loss)
+
+    def _show_progress(self) -> None:
+        if self.on_progress is not None:
+            counts = {str(state): count for state, count in self.counts.items()}
+            n_trials, running = self.config.search.n_trials, len(self.running)
+            self.on_progress(Progress(n_trials, **counts, running=running, best=self.best))
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+    if result.state is TrialState.PRUNED:
+        # One report gives the sampler the value that Optuna keeps of a pruned trial.
+        trial.report(result.val_loss, step=len(result.history))
+    value = result.val_loss if result.state is TrialState.COMPLETE else None
+    study.tell(trial, value, state=OPTUNA_STATE[result.state])
+
+
+def _conclude(tracker: StudyTracker, seconds: dict[str, float]) -> StudyResult:
+    """Reads the study back, draws it, and closes its parent run."""
+    from pipeline.figures import study_figures
+    from pipeline.report import render, summary_markdown, trials_frame
+
+    record = replace(read_study(tracker.parent.run_id, tracker.parent.uri), state="complete")
+    trials = trials_frame(record)
+    files = {
+        "trials.csv": trials.to_csv(index=False).encode(),
+        "report.html": render(record, run_links(record)).encode(),
+        **{f"figures/{name}": picture for name, picture in study_figures(record).items()},
+    }
+    tracker.finish("complete", seconds, files, summary_markdown(record), record)
+    return StudyResult(record, trials, record.best, seconds)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,660 @@
+"""Owns MLflow: the only file that knows it. One study is a parent run, one trial a child run.
+
+Trials are written by a second process, one at a time and in order, while the next ones train:
+about a thousand rows a trial go through MLflow's and SQLAlchemy's Python code, which a thread of
+the training process would have to stop for. `StudyTracker.log` hands a trial over and returns a
+handle; `wait` blocks until its run is finished in the store, and raises what went wrong there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.results import (
+    History,
+    StopReason,
+    StudyRecord,
+    TrialRecord,
+    TrialResult,
+    TrialState,
+)
+from pipeline.space import Hyperparameters, Regularization
+from pipeline.store import (
+    TrackingError,
+    absolute_uri,
+    impatient,
+    is_server,
+    masked,
+    named_failure,
+    probe,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+    from pipeline.data import Splits, Table
+
+METRICS_PER_BATCH = 1000
+PARENT_TAG = "mlflow.parentRunId"
+STUDY_FILE = "study.toml"
+HISTORY_FILE = "history.csv"
+CURVES = {
+    "loss/train": "train_loss",
+    "loss/val": "val_loss",
+    "gap/loss": "gap",
+    "score/train": "train_score",
+    "score/val": "val_score",
+}
+STATUS = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAILED: "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a study's runs go: all that the writing process has to know."""
+
+    uri: str
+    experiment_id: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A trial on its way to the store; times in milliseconds since 1970."""
+
+    number: int
+    result: TrialResult
+    started: int
+    ended: int
+    has_dropout: bool
+
+
+class StudyTracker:
+    """The parent run of one run of a study, and the writer of its children.
+
+    Made by `start` or `resume`; `finish` must be called once, however the study ends.
+    """
+
+    def __init__(self, parent: Parent, config: StudyConfig) -> None:
+        self.parent, self.config = parent, config
+        self._client = client_of(parent.uri)
+
+    @classmethod
+    def start(cls, config: StudyConfig, table: Table, splits: Splits) -> StudyTracker:
+        """Opens a parent run, or adopts the one that `mlflow run` opened.
+
+        Raises:
+            TrackingError: The store cannot be reached or written to.
+        """
+        uri = tracking_uri()
+        with named_failure(uri), impatient():
+            probe(uri)
+            client = client_of(uri)
+            adopted = os.environ.get("MLFLOW_RUN_ID")
+            run = client.get_run(adopted) if adopted else _open_run(client, config)
+            tracker = cls(Parent(uri, run.info.experiment_id, run.info.run_id), config)
+            tracker._describe(table, splits)
+        return tracker
+
+    @classmethod
+    def resume(cls, config: StudyConfig, table: Table, splits: Splits) -> StudyTracker | None:
+        """Takes up the newest run of the study; None where there is none.
+
+        Under `mlflow run`, the run that it opened takes the other's place: the children move over,
+        and one parent is left.
+
+        Raises:
+            TrackingError: The store cannot be reached or written to.
+            ConfigError: The study or its data changed since.
+        """
+        uri = tracking_uri()
+        opened = os.environ.get("MLFLOW_RUN_ID")
+        with named_failure(uri), impatient():
+            probe(uri)
+            client = client_of(uri)
+            run = _newest_run(client, config, opened)
+            if run is None:
+                return None
+            tracker = cls(Parent(uri, run.info.experiment_id, run.info.run_id), config)
+            tracker._refuse_changes(run, table)
+            if opened is None:
+                client.update_run(run.info.run_id, status="RUNNING")
+                client.set_tag(run.info.run_id, "study.state", "running")
+                client.log_text(run.info.run_id, config.to_toml(), STUDY_FILE)
+                return tracker
+            heir = cls(Parent(uri, run.info.experiment_id, opened), config)
+            heir._describe(table, splits)
+            for child in tracker._children():
+                client.set_tag(child.info.run_id, PARENT_TAG, opened)
+            # Only now can the heir be resumed itself, and the other be spared.
+            heir.journal = run.data.tags["study.journal"]
+            if run.info.status == "RUNNING":
+                client.set_terminated(run.info.run_id, "KILLED")
+            client.delete_run(run.info.run_id)
+        return heir
+
+    def log(self, trial: FinishedTrial) -> Future[str]:
+        """Hands a trial to the writer; `wait` on what is returned before Optuna is told."""
+        written: Future[str] = _writer().submit(write_trial, self.parent, trial)
+        return written
+
+    @staticmethod
+    def wait(written: Future[str]) -> str:
+        """The run id of a handed-over trial, once its run is finished in the store."""
+        return written.result()
+
+    def forget(self, numbers: set[int]) -> None:
+        """Deletes runs of trials that were tracked but never told: they are trained again."""
+        for run in self._children():
+            unfinished = run.info.status in ("RUNNING", "SCHEDULED")
+            if unfinished or int(run.data.tags.get("trial.number", -1)) in numbers:
+                if unfinished:
+                    self._client.set_terminated(run.info.run_id, "FAILED")
+                self._client.delete_run(run.info.run_id)
+
+    @property
+    def journal(self) -> str:
+        """Where Optuna's journal of this study lies: a tag of the parent run."""
+        tags: dict[str, str] = self._client.get_run(self.parent.run_id).data.tags
+        return tags.get("study.journal", "")
+
+    @journal.setter
+    def journal(self, path: str) -> None:
+        self._client.set_tag(self.parent.run_id, "study.journal", path)
+
+    def finish(
+        self,
+        state: str,
+        seconds: Mapping[str, float] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        note: str = "",
+        record: StudyRecord | None = None,
+    ) -> None:
+        """Closes the parent run.
+
+        Args:
+            state: `complete`, `interrupted` or `failed`.
+            seconds: Wall time by phase, logged under `time/`.
+            files: Artifacts by path.
+            note: The run's description, in markdown.
+            record: The study as told, from which counts and the best trial are logged.
+        """
+        run_id, metrics = self.parent.run_id, {}
+        if record is not None:
+            states = [trial.state for trial in record.trials]
+            metrics = {"study/trials": float(len(states))}
+            metrics |= {f"study/{s}": float(states.count(s)) for s in TrialState}
+            if record.best is not None:
+                best = record.best
+                metrics |= {
+                    "best/val_loss": best.val_loss,
+                    "best/gap": best.scalars["gap"],
+                    "best/trial": float(best.number),
+                }
+        metrics |= {f"time/{phase}": value for phase, value in (seconds or {}).items()}
+        now = _now()
+        self._client.log_batch(run_id, metrics=[_metric(k, v, now, 0) for k, v in metrics.items()])
+        if files:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+                self._client.log_artifacts(run_id, folder)
+        if note:
+            self._client.set_tag(run_id, "mlflow.note.content", note)
+        self._client.set_tag(run_id, "study.state", state)
+        status = {"complete": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
+        self._client.set_terminated(run_id, status)
+
+    def _describe(self, table: Table, splits: Splits) -> None:
+        """Everything that is known of a study before its first trial."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
+        config, run_id = self.config, self.parent.run_id
+        # The artifact store is probed by the first thing that belongs into it.
+        self._client.log_text(run_id, config.to_toml(), STUDY_FILE)
+        params = {
+            "data.digest": table.digest,
+            "data.task": str(table.task),
+            "data.target": table.target_name,
+            "data.rows": table.n_rows,
+            "data.features": table.n_features,
+            "data.train_rows": len(splits.train_rows),
+            "data.val_rows": len(splits.val_rows),
+            "data.test_rows": len(splits.test_rows),
+        }
+        document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+        data = document.pop("data")
+        params = {**{f"data.{key}": value for key, value in data.items()}, **params}
+        params |= {f"study.{key}": value for key, value in _flat(document)}
+        tags = [RunTag("study.state", "running")]
+        entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        for start in range(0, len(entities), 100):
+            self._client.log_batch(run_id, params=entities[start : start + 100], tags=tags)
+        schema = {"features": list(table.feature_names[:50]), "target": table.target_name}
+        dataset = Dataset(
+            name=table.source[-500:],
+            digest=table.digest,
+            source_type="local",
+            source=_json({"uri": table.source}),
+            schema=_json({"mlflow_colspec": schema}),
+            profile=_json({"num_rows": table.n_rows, "num_features": table.n_features}),
+        )
+        context = InputTag("mlflow.data.context", "search")
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
+
+    def _refuse_changes(self, run: Run, table: Table) -> None:
+        digest = run.data.params.get("data.digest")
+        if digest != table.digest:
+            raise ConfigError(
+                f"a resumed study must have the data it began with (digest {digest}), "
+                f"however: {table.digest} ({table.source})"
+            )
+        text = download(self.parent.uri, run.info.run_id, STUDY_FILE).decode()
+        before = parse_config(text, STUDY_FILE, Path("/"))
+        # More trials and wider populations continue a study; anything else makes it another one.
+        free = {"search": {"n_trials", "population"}}
+        old = dict(_flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
+        new = dict(_flat(self.config.model_dump(mode="json", by_alias=True, exclude=free)))
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                raise ConfigError(
+                    f"a resumed study must be the one that began ({key} = {old.get(key)!r}), "
+                    f"however: {new.get(key)!r} ({key})"
+                )
+
+    def _children(self) -> list[Run]:
+        return _children(self._client, self.parent)
+
+
+def write_trial(parent: Parent, trial: FinishedTrial) -> str:
+    """Writes one trial's run from its creation to its end; returns the run id."""
+    from mlflow.entities import Param
+
+    client, result = client_of(parent.uri), trial.result
+    tags = {
+        PARENT_TAG: parent.run_id,
+        "stage": "search",
+        "trial.number": str(trial.number),
+        "trial.state": str(result.state),
+        "trial.stop_reason": str(result.stop_reason),
+        **_context_tags(),
+    }
+    run_id: str = client.create_run(
+        parent.experiment_id,
+        start_time=trial.started,
+        tags=tags,
+        run_name=f"trial-{trial.number:04d}",
+    ).info.run_id
+    try:
+        history = result.history
+        epochs = np.flatnonzero(history.finite)
+        metrics = [
+            _metric(name, float(getattr(history, curve)[epoch]), trial.ended, int(epoch) + 1)
+            for name, curve in CURVES.items()
+            for epoch in epochs
+        ]
+        scalars = {f"final/{name}": value for name, value in final_values(result).items()}
+        metrics += [_metric(name, value, trial.ended, 0) for name, value in scalars.items()]
+        params = [Param(key, value) for key, value in _trial_params(trial).items()]
+        client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
+        for start in range(METRICS_PER_BATCH, len(metrics), METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+        with tempfile.TemporaryDirectory() as folder:
+            _write_artifacts(Path(folder), trial)
+            client.log_artifacts(run_id, folder)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        client.delete_run(run_id)
+        raise
+    client.set_terminated(run_id, STATUS[result.state], trial.ended)
+    return run_id
+
+
+def final_values(result: TrialResult) -> dict[str, float]:
+    """What `final/` shows; a failed trial has no values, only the number of its epochs."""
+    values = {
+        "val_loss": result.val_loss,
+        "train_loss": result.train_loss,
+        "gap": result.gap,
+        "val_score": result.val_score,
+        "best_epoch": float(result.kept_epoch),
+        "overfit_gap": result.overfit_gap,
+        "weight_norm": result.weight_norm,
+        "sparsity": result.sparsity,
+    }
+    if result.state is TrialState.FAILED:
+        values = {}
+    finite = {name: value for name, value in values.items() if np.isfinite(value)}
+    return {**finite, "epochs": float(len(result.history))}
+
+
+def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
+    """Reads a whole study back from the store.
+
+    Args:
+        run_id: The parent run's.
+        uri: The store; default: the one that is set.
+
+    Raises:
+        TrackingError: There is no such run, or it is no parent run of a study.
+    """
+    uri = uri or tracking_uri()
+    with named_failure(uri):
+        client = client_of(uri)
+        run = _get_run(client, run_id)
+        if "study.state" not in run.data.tags:
+            raise TrackingError(f"a report is of a study's parent run, however: {run_id} ({uri})")
+        parent = Parent(uri, run.info.experiment_id, run_id)
+        trials = [
+            _read_trial(parent, child)
+            for child in _children(client, parent)
+            if child.data.tags.get("stage") == "search" and child.info.status in STATUS.values()
+        ]
+        return StudyRecord(
+            name=run.data.params["study.name"],
+            run_id=run_id,
+            experiment_id=run.info.experiment_id,
+            state=run.data.tags["study.state"],
+            params=run.data.params,
+            trials=tuple(sorted(trials, key=lambda trial: trial.number)),
+            study_toml=download(uri, run_id, STUDY_FILE).decode(),
+        )
+
+
+def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
+    """Reads one trial, its study, and the digest of the study's data.
+
+    The curves are those that MLflow shows, not those of the artifact.
+
+    Raises:
+        TrackingError: There is no such run, or it is no trial of a study.
+    """
+    uri = tracking_uri()
+    with named_failure(uri):
+        client = client_of(uri)
+        run = _get_run(client, run_id)
+        parent_id = run.data.tags.get(PARENT_TAG)
+        if parent_id is None or "trial.number" not in run.data.tags:
+            raise TrackingError(f"only a trial's run can be reproduced, however: {run_id} ({uri})")
+        curves = {
+            field: np.array([m.value for m in _by_step(client.get_metric_history(run_id, name))])
+            for name, field in CURVES.items()
+            if field != "gap"
+        }
+        record = _trial_record(run, History(**curves))
+        parent = client.get_run(parent_id)
+        text = download(uri, parent_id, STUDY_FILE).decode()
+        config = parse_config(text, f"{STUDY_FILE} of run {parent_id}", Path("/"))
+        return record, config, parent.data.params["data.digest"]
+
+
+def download(uri: str, run_id: str, path: str) -> bytes:
+    """One artifact's bytes."""
+    from mlflow.artifacts import download_artifacts
+
+    # A bar per file of a few kilobytes would be all that a person sees.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as folder:
+        local = download_artifacts(
+            run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri
+        )
+        return Path(local).read_bytes()
+
+
+def log_file(run_id: str, name: str, content: bytes) -> None:
+    """Replaces one artifact of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        client_of(tracking_uri()).log_artifacts(run_id, folder)
+
+
+def experiment_name(config: StudyConfig) -> str:
+    """The study's name, unless MLflow's own variable asks for another."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
+
+
+def tracking_uri() -> str:
+    """The store that MLflow is set to, with an absolute address."""
+    import mlflow
+
+    return absolute_uri(mlflow.get_tracking_uri(), os.environ.get("MLFLOW_RUN_ID"))
+
+
+def run_links(record: StudyRecord) -> dict[int, str]:
+    """Links to the trials' runs by number; from the UI's root where no server is known."""
+    uri = tracking_uri()
+    root = masked(uri).rstrip("/") if is_server(uri) else ""
+    place = f"{root}/#/experiments/{record.experiment_id}/runs"
+    return {trial.number: f"{place}/{trial.run_id}" for trial in record.trials}
+
+
+@lru_cache(maxsize=4)
+def client_of(uri: str) -> MlflowClient:
+    """One client a store and process."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def start_writer() -> None:
+    """Starts the writing process, so that its imports overlap with the caller's own work."""
+    _writer().submit(_warm_up)
+
+
+def _writer() -> Any:
+    # loky's executor needs no `if __name__ == "__main__"` in the caller's script, tells of a
+    # worker that died, and lets go of the worker once nothing has come for a while.
+    from loky import get_reusable_executor
+
+    return get_reusable_executor(
+        max_workers=1, timeout=60, initializer=_ignore_interrupts, reuse=True
+    )
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; only the study decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _warm_up() -> None:
+    import mlflow  # noqa: F401
+
+    _learning_curve_figure()
+    _context_tags()
+
+
+@lru_cache(maxsize=1)
+def _learning_curve_figure() -> Any:
+    from pipeline.figures import LearningCurveFigure
+
+    return LearningCurveFigure()
+
+
+@lru_cache(maxsize=1)
+def _context_tags() -> dict[str, str]:
+    """User, program and commit, as `mlflow.start_run` would tag them."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {key: str(value) for key, value in resolve_tags().items()}
+
+
+def _write_artifacts(folder: Path, trial: FinishedTrial) -> None:
+    import torch
+
+    result = trial.result
+    picture = _learning_curve_figure().png(
+        trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
+    )
+    (folder / "learning_curve.png").write_bytes(picture)
+    (folder / HISTORY_FILE).write_text(_history_csv(result.history), encoding="utf-8")
+    weights = {name: torch.from_numpy(array) for name, array in result.weights.items()}
+    torch.save(weights, folder / "weights.pt")
+
+
+def _history_csv(history: History) -> str:
+    """One line an epoch; numbers in full, so that reading them back loses nothing."""
+    names = ["epoch", *CURVES.values()]
+    columns = [getattr(history, field).tolist() for field in CURVES.values()]
+    lines = [",".join(names)]
+    for epoch, values in enumerate(zip(*columns, strict=True), start=1):
+        lines.append(",".join([str(epoch), *map(repr, values)]))
+    return "\n".join(lines) + "\n"
+
+
+def _trial_params(trial: FinishedTrial) -> dict[str, str]:
+    chosen = trial.result.hyperparameters
+    params: dict[str, Any] = {
+        "regularization": chosen.regularization,
+        "lambda": chosen.lambda_ if chosen.regularization is not Regularization.NONE else 0,
+        "log10_lambda": float(np.log10(chosen.lambda_)) if chosen.lambda_ > 0 else None,
+        "l1_ratio": chosen.l1_ratio,
+        "dropout": chosen.dropout if trial.has_dropout else None,
+        "patience": chosen.patience,
+        "learning_rate": chosen.learning_rate,
+        "replicate": trial.result.replicate,
+    }
+    return {key: str(value) for key, value in params.items() if value is not None}
+
+
+def _read_trial(parent: Parent, run: Run) -> TrialRecord:
+    lines = download(parent.uri, run.info.run_id, HISTORY_FILE).decode().splitlines()
+    names = lines[0].split(",")
+    values = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
+    values = values.reshape(-1, len(names))
+    values = values[np.isfinite(values).all(axis=1)]
+    curves = dict(zip(names, values.T, strict=True))
+    return _trial_record(run, History(*(curves[field.name] for field in fields(History))))
+
+
+def _trial_record(run: Run, history: History) -> TrialRecord:
+    params, tags = run.data.params, run.data.tags
+    patience = params["patience"]
+    ratio, rate = params.get("l1_ratio"), params.get("learning_rate")
+    return TrialRecord(
+        number=int(tags["trial.number"]),
+        run_id=run.info.run_id,
+        state=TrialState(tags["trial.state"]),
+        stop_reason=StopReason(tags["trial.stop_reason"]),
+        hyperparameters=Hyperparameters(
+            regularization=Regularization(params["regularization"]),
+            lambda_=float(params["lambda"]),
+            l1_ratio=None if ratio is None else float(ratio),
+            dropout=float(params.get("dropout", 0)),
+            patience="off" if patience == "off" else int(patience),
+            learning_rate=None if rate is None else float(rate),
+        ),
+        replicate=int(params["replicate"]),
+        history=history,
+        scalars={
+            key.removeprefix("final/"): value
+            for key, value in run.data.metrics.items()
+            if key.startswith("final/")
+        },
+    )
+
+
+def _children(client: MlflowClient, parent: Parent) -> list[Run]:
+    condition = f"tags.`{PARENT_TAG}` = {_quoted(parent.run_id)}"
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [parent.experiment_id], condition, max_results=1000, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _open_run(client: MlflowClient, config: StudyConfig) -> Run:
+    name = experiment_name(config)
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"an experiment must be active, however: {name!r} is deleted (restore or rename it)"
+        )
+    experiment_id = found.experiment_id if found else client.create_experiment(name)
+    return client.create_run(experiment_id, tags=_context_tags(), run_name=config.name)
+
+
+def _newest_run(client: MlflowClient, config: StudyConfig, opened: str | None) -> Run | None:
+    """The newest parent run of a study that has a journal to go on from."""
+    if opened is not None:
+        experiment_id = client.get_run(opened).info.experiment_id
+    else:
+        found = client.get_experiment_by_name(experiment_name(config))
+        if found is None:
+            return None
+        experiment_id = found.experiment_id
+    runs = client.search_runs(
+        [experiment_id],
+        f"params.`study.name` = {_quoted(config.name)}",
+        order_by=["attributes.start_time DESC"],
+    )
+    return next((run for run in runs if "study.journal" in run.data.tags), None)
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise TrackingError(
+            f"a run must exist in the tracking store, however: {run_id!r} is not in it"
+        ) from error
+
+
+def _metric(key: str, value: float, timestamp: int, step: int) -> Metric:
+    from mlflow.entities import Metric
+
+    return Metric(key, value, timestamp, step)
+
+
+def _by_step(metrics: list[Metric]) -> list[Metric]:
+    return sorted(metrics, key=lambda metric: metric.step)
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,165 @@
+"""Every regularization type is three coefficients, and they do what the definition says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.population.layers import Layout
+from pipeline.population.penalty import Coefficients, Penalty, coefficients
+from pipeline.space import Hyperparameters, Regularization
+
+LAYOUT = Layout((7, 11, 13, 2))
+K, P = 3, LAYOUT.n_parameters
+ALL = (True, True, True)
+
+
+def normal(k: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(k, P, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def apply(
+    parameters: Tensor,
+    gradients: Tensor,
+    trials: list[Hyperparameters],
+    penalized: tuple[bool, ...] = ALL,
+    learning_rate: float = 0.01,
+) -> tuple[Tensor, Tensor]:
+    """The parameters and gradients after the penalties of `trials` in the first rows."""
+    parameters, target = parameters.clone(), torch.full_like(gradients, 77.0)
+    penalty = Penalty(LAYOUT, penalized, parameters, target)
+    for row, trial in enumerate(trials):
+        penalty.set_row(row, coefficients(trial), learning_rate)
+    n_active = len(trials)
+    kernels = [kernel.contiguous() for kernel in LAYOUT.kernels(gradients[:n_active])]
+    biases = [bias.contiguous() for bias in LAYOUT.biases(gradients[:n_active])]
+    penalty.gather_(kernels, biases)
+    return parameters, target
+
+
+TRIALS = [
+    Hyperparameters(Regularization.L1, 0.3),
+    Hyperparameters(Regularization.L2, 0.7),
+    Hyperparameters(Regularization.ELASTIC_NET, 0.11, l1_ratio=0.37),
+    Hyperparameters(),
+    Hyperparameters(Regularization.WEIGHT_DECAY, 1.3),
+]
+
+
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [
+        (TRIALS[0], (0.3, 0.0, 0.0)),
+        (TRIALS[1], (0.0, 0.7, 0.0)),
+        (TRIALS[2], (0.11 * 0.37, 0.11 * (1 - 0.37), 0.0)),
+        (TRIALS[3], (0.0, 0.0, 0.0)),
+        (TRIALS[4], (0.0, 0.0, 1.3)),
+        (Hyperparameters(Regularization.ELASTIC_NET, 0.5, l1_ratio=1.0), (0.5, 0.0, 0.0)),
+        (Hyperparameters(Regularization.ELASTIC_NET, 0.5, l1_ratio=0.0), (0.0, 0.5, 0.0)),
+    ],
+)
+def test_a_type_is_three_coefficients(
+    trial: Hyperparameters, expected: tuple[float, float, float]
+) -> None:
+    assert coefficients(trial) == expected
+
+
+@given(
+    strength=st.floats(0, 1e3),
+    ratio=st.floats(0, 1),
+    regularization=st.sampled_from(list(Regularization)),
+)
+def test_coefficients_are_never_negative_and_sum_to_lambda(
+    strength: float, ratio: float, regularization: Regularization
+) -> None:
+    mixed = regularization is Regularization.ELASTIC_NET
+    strength = 0.0 if regularization is Regularization.NONE else strength
+    trial = Hyperparameters(regularization, strength, ratio if mixed else None)
+    found = coefficients(trial)
+    assert min(found) >= 0
+    assert sum(found) == pytest.approx(strength)
+
+
+@pytest.mark.parametrize(
+    "penalized", [ALL, (True, False, False), (False, True, True), (False,) * 3], ids=str
+)
+def test_gradient_is_autograds_of_the_definition(penalized: tuple[bool, ...]) -> None:
+    w, g = normal(len(TRIALS), 1), normal(len(TRIALS), 2)
+    _, after = apply(w, g, TRIALS, penalized)
+    leaf = w.clone().requires_grad_(True)
+    total = torch.zeros((), dtype=torch.float64)
+    for row, trial in enumerate(TRIALS):
+        ratio = {"l1": 1.0, "l2": 0.0, "elastic_net": trial.l1_ratio}.get(trial.regularization)
+        if ratio is None:
+            continue
+        for kernel, chosen in zip(LAYOUT.kernels(leaf), penalized, strict=True):
+            if chosen:
+                own = kernel[row]
+                size = ratio * own.abs().sum() + (1 - ratio) * own.square().sum()
+                total = total + trial.lambda_ * size
+    total.backward() if total.requires_grad else None
+    penalty = torch.zeros_like(w) if leaf.grad is None else leaf.grad
+    torch.testing.assert_close(after, g + penalty, rtol=1e-13, atol=1e-15)
+
+
+def test_biases_are_never_penalized_nor_decayed() -> None:
+    w, g = normal(len(TRIALS), 1), normal(len(TRIALS), 2)
+    w_after, g_after = apply(w, g, TRIALS)
+    for before, after in ((w, w_after), (g, g_after)):
+        for bias, same in zip(LAYOUT.biases(before), LAYOUT.biases(after), strict=True):
+            assert torch.equal(bias, same)
+
+
+@pytest.mark.parametrize("penalized", [ALL, (False, True, False)], ids=str)
+def test_weight_decay_multiplies_the_chosen_kernels(penalized: tuple[bool, ...]) -> None:
+    w = normal(len(TRIALS), 1)
+    after, _ = apply(w, normal(len(TRIALS), 2), TRIALS, penalized, learning_rate=0.01)
+    assert torch.equal(after[:4], w[:4])
+    kernels = zip(LAYOUT.kernels(w), LAYOUT.kernels(after), penalized, strict=True)
+    for before, changed, chosen in kernels:
+        assert torch.equal(changed[4], before[4] * (1 - 0.01 * 1.3) if chosen else before[4])
+
+
+@pytest.mark.parametrize("regularization", list(Regularization))
+def test_lambda_0_is_none(regularization: Regularization) -> None:
+    ratio = 0.37 if regularization is Regularization.ELASTIC_NET else None
+    zero = Hyperparameters(regularization, 0.0, ratio)
+    w, g = normal(5, 1, torch.float32), normal(5, 2, torch.float32)
+    # Alone, and beside slots that use every part.
+    for others in ([], [TRIALS[0], TRIALS[1], TRIALS[2], TRIALS[4]]):
+        w_zero, g_zero = apply(w, g, [zero, *others])
+        w_none, g_none = apply(w, g, [Hyperparameters(), *others])
+        assert torch.equal(w_zero, w_none)
+        assert torch.equal(g_zero, g_none)
+        assert torch.equal(w_zero[0], w[0])
+        assert torch.equal(g_zero[0], g[0])
+
+
+def test_a_zero_weight_has_no_l1_slope() -> None:
+    w, g = torch.zeros(1, P), torch.zeros(1, P)
+    _, after = apply(w, g, TRIALS[:1])
+    assert torch.equal(after, g)
+
+
+def test_rows_beyond_the_active_ones_are_untouched() -> None:
+    w, g = normal(K, 1), normal(K, 2)
+    w_after, g_after = apply(w, g, [TRIALS[4]])
+    assert torch.equal(w_after[1:], w[1:])
+    assert (g_after[1:] == 77.0).all()
+
+
+def test_a_moved_row_is_weighed_as_before() -> None:
+    w, g = normal(2, 1).repeat(2, 1)[:K], normal(2, 2).repeat(2, 1)[:K]
+    parameters, target = w.clone(), torch.zeros_like(g)
+    penalty = Penalty(LAYOUT, ALL, parameters, target)
+    for row, trial in enumerate((TRIALS[0], TRIALS[1], TRIALS[2])):
+        penalty.set_row(row, coefficients(trial), 0.01)
+    penalty.move_row(2, 0)
+    kernels = [kernel.contiguous() for kernel in LAYOUT.kernels(g)]
+    biases = [bias.contiguous() for bias in LAYOUT.biases(g)]
+    penalty.gather_(kernels, biases)
+    assert torch.equal(target[0], target[2])  # rows 0 and 2 hold equal weights and gradients
+    assert isinstance(coefficients(TRIALS[0]), Coefficients)

@@ -1,0 +1,414 @@
+"""Real studies, small ones, read back from the store and from Optuna's journal."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from pipeline.config import ConfigError, StudyConfig, load_config
+from pipeline.data import load_table, split
+from pipeline.reference import build_network, measure
+from pipeline.reproduce import reproduce
+from pipeline.results import TrialState
+from pipeline.space import Hyperparameters, Regularization, SearchSpace
+from pipeline.study import Progress, StudyResult, first_trials, run_study
+from pipeline.tracking import download, read_study
+
+SMALL = """
+name = "{name}"
+seed = 3
+[data]
+source = "{source}"
+[model]
+hidden = [7]
+[training]
+max_epochs = 9
+learning_rate = 0.02
+[search]
+n_trials = 17
+population = 5
+pruner_warmup = 3
+[space]
+patience = {{ low = 2, high = 6 }}
+{space}
+"""
+
+
+def small(
+    folder: Path, name: str, source: str = "sklearn:iris", space: str = "", **overrides: object
+) -> StudyConfig:
+    """A study of seconds, from a file as a user would write it."""
+    path = folder / f"{name}.toml"
+    path.write_text(SMALL.format(name=name, source=source, space=space), encoding="utf-8")
+    return load_config(path, overrides)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tracking store of its own, shared by the studies of this file."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def _in_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def result(store: Path) -> StudyResult:
+    """One study with a trial that diverges (none do by themselves), pruned ones, complete ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+        space = "learning_rate = { low = 1e-3, high = 1e30, log = true }"
+        return run_study(small(store, "contract", space=space))
+
+
+def runs_of(experiment_id: str) -> list[mlflow.entities.Run]:
+    return list(MlflowClient().search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY))
+
+
+def children(result: StudyResult) -> list[mlflow.entities.Run]:
+    return [
+        run
+        for run in runs_of(result.record.experiment_id)
+        if run.data.tags.get("mlflow.parentRunId") == result.run_id
+    ]
+
+
+def journal(result: StudyResult) -> optuna.Study:
+    path = MlflowClient().get_run(result.run_id).data.tags["study.journal"]
+    storage = JournalStorage(JournalFileBackend(path))
+    (summary,) = optuna.get_all_study_summaries(storage)
+    return optuna.load_study(study_name=summary.study_name, storage=storage)
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns="run_id")
+
+
+class TestWhatMLflowShows:
+    def test_experiment_is_named_after_the_study_and_has_one_parent(
+        self, result: StudyResult
+    ) -> None:
+        client = MlflowClient()
+        assert client.get_experiment(result.record.experiment_id).name == "contract"
+        parents = [
+            run
+            for run in runs_of(result.record.experiment_id)
+            if "mlflow.parentRunId" not in run.data.tags
+        ]
+        assert [run.info.run_id for run in parents] == [result.run_id]
+
+    def test_status_tags_and_name_of_every_child(self, result: StudyResult) -> None:
+        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+        reasons = {
+            "complete": {"early_stopping", "max_epochs"},
+            "pruned": {"pruned"},
+            "failed": {"diverged"},
+        }
+        runs = children(result)
+        assert sorted(int(run.data.tags["trial.number"]) for run in runs) == list(range(17))
+        for run in runs:
+            tags = run.data.tags
+            assert run.info.run_name == f"trial-{int(tags['trial.number']):04d}"
+            assert run.info.status == status[tags["trial.state"]]
+            assert tags["trial.stop_reason"] in reasons[tags["trial.state"]]
+            assert tags["stage"] == "search"
+        assert {run.data.tags["trial.state"] for run in runs} == set(status)
+
+    def test_params_that_do_not_apply_are_absent(self, result: StudyResult) -> None:
+        for run in children(result):
+            params, kind = run.data.params, run.data.params["regularization"]
+            assert {"lambda", "dropout", "patience", "replicate", "learning_rate"} <= set(params)
+            assert ("l1_ratio" in params) == (kind == "elastic_net")
+            assert ("log10_lambda" in params) == (kind != "none")
+            if kind == "none":
+                assert float(params["lambda"]) == 0
+            else:
+                expected = np.log10(float(params["lambda"]))
+                assert float(params["log10_lambda"]) == pytest.approx(expected)
+
+    def test_curves_have_a_point_an_epoch_from_step_1_and_are_finite(
+        self, result: StudyResult
+    ) -> None:
+        client = MlflowClient()
+        for run in children(result):
+            n_epochs = int(run.data.metrics["final/epochs"])
+            failed = run.data.tags["trial.state"] == "failed"
+            for name in ("loss/train", "loss/val", "gap/loss", "score/train", "score/val"):
+                history = client.get_metric_history(run.info.run_id, name)
+                steps = sorted(metric.step for metric in history)
+                assert steps == list(range(1, len(steps) + 1))
+                assert len(steps) == n_epochs - failed
+            assert all(abs(value) < 1e300 for value in run.data.metrics.values())
+
+    def test_final_values_are_those_of_the_kept_epoch(self, result: StudyResult) -> None:
+        for trial in result.record.trials:
+            if trial.state is TrialState.FAILED:
+                assert set(trial.scalars) == {"epochs"}
+                continue
+            kept = int(trial.scalars["best_epoch"]) - 1
+            history = trial.history
+            assert trial.scalars["val_loss"] == history.val_loss[kept] == history.val_loss.min()
+            assert trial.scalars["train_loss"] == history.train_loss[kept]
+            assert trial.scalars["gap"] == history.val_loss[kept] - history.train_loss[kept]
+            assert trial.scalars["overfit_gap"] == history.gap[-1]
+            assert {"weight_norm", "sparsity", "val_score"} <= set(trial.scalars)
+
+    def test_weights_load_safely_and_give_the_logged_validation_loss(
+        self, result: StudyResult, store: Path
+    ) -> None:
+        config = small(store, "contract")
+        splits = split(load_table(config.data), config.data, config.seed)
+        assert result.best is not None
+        content = download(mlflow.get_tracking_uri(), result.best.run_id, "weights.pt")
+        network = build_network(config.model, splits.n_features, splits.n_outputs).eval()
+        network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        with torch.no_grad():
+            logits = network(torch.from_numpy(splits.x_val))
+        loss, score = measure(splits.task, logits, torch.from_numpy(splits.y_val))
+        assert loss == pytest.approx(result.best.val_loss, rel=1e-5)
+        assert score == pytest.approx(result.best.scalars["val_score"])
+
+    def test_three_artifacts_a_trial(self, result: StudyResult) -> None:
+        client = MlflowClient()
+        for run in children(result):
+            names = {file.path for file in client.list_artifacts(run.info.run_id)}
+            assert names == {"learning_curve.png", "history.csv", "weights.pt"}
+
+    def test_parent_says_what_was_searched_and_found(self, result: StudyResult) -> None:
+        client = MlflowClient()
+        run = client.get_run(result.run_id)
+        states = Counter(str(trial.state) for trial in result.record.trials)
+        metrics = run.data.metrics
+        assert metrics["study/trials"] == 17
+        for state in ("complete", "pruned", "failed"):
+            assert metrics[f"study/{state}"] == states[state]
+        assert result.best is not None
+        assert metrics["best/val_loss"] == result.best.val_loss
+        assert metrics["best/trial"] == result.best.number
+        assert metrics["best/gap"] == result.best.scalars["gap"]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["study.state"] == "complete"
+        assert run.data.tags["mlflow.note.content"]
+        assert all(key.startswith(("study.", "data.")) for key in run.data.params)
+        (dataset,) = run.inputs.dataset_inputs
+        assert dataset.dataset.digest == run.data.params["data.digest"]
+        names = {file.path for file in client.list_artifacts(result.run_id)}
+        assert names == {"study.toml", "trials.csv", "report.html", "figures"}
+        content = download(mlflow.get_tracking_uri(), result.run_id, "trials.csv")
+        logged = pd.read_csv(io.BytesIO(content))
+        assert len(logged) == 17
+        assert logged["val_loss"].min() == result.best.val_loss
+
+    def test_best_is_the_complete_trial_with_the_lowest_validation_loss(
+        self, result: StudyResult
+    ) -> None:
+        complete = [t for t in result.record.trials if t.state is TrialState.COMPLETE]
+        assert result.best is min(complete, key=lambda trial: trial.val_loss)
+
+
+class TestOptuna:
+    def test_every_asked_trial_is_told_once_and_has_its_run(self, result: StudyResult) -> None:
+        by_number = {trial.number: trial for trial in result.record.trials}
+        told = journal(result).trials
+        assert [trial.number for trial in told] == sorted(by_number)
+        expected = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+        for trial in told:
+            record = by_number[trial.number]
+            assert trial.state.name == expected[record.state]
+            assert trial.user_attrs["mlflow_run_id"] == record.run_id
+            assert trial.params.get("lambda", 0.0) == record.hyperparameters.lambda_
+            assert trial.params["dropout"] == record.hyperparameters.dropout
+            if record.state is not TrialState.FAILED:
+                assert trial.value == record.val_loss
+
+    def test_first_come_the_unregularized_trial_and_one_default_of_each_type(
+        self, result: StudyResult
+    ) -> None:
+        first = [trial.hyperparameters for trial in result.record.trials[:6]]
+        assert (first[0].regularization, first[0].dropout) == (Regularization.NONE, 0.0)
+        assert first[0].patience == 6
+        kinds = [str(chosen.regularization) for chosen in first[1:]]
+        assert kinds == ["l1", "l2", "elastic_net", "weight_decay", "none"]
+        assert all(chosen.dropout == 0.35 for chosen in first[1:])
+
+    def test_a_space_without_none_has_no_unregularized_trial(self) -> None:
+        space = SearchSpace.model_validate({"regularization": "l2", "lambda": 0.1, "dropout": 0.5})
+        (only,) = first_trials(space)
+        assert only == Hyperparameters(Regularization.L2, 0.1, dropout=0.5, patience=16)
+
+    def test_the_unregularized_trial_is_never_pruned(self, store: Path) -> None:
+        config = small(store, "baseline", **{"search.pruner_warmup": 0, "space.patience": "off"})
+        trials = run_study(config).record.trials
+        assert any(trial.state is TrialState.PRUNED for trial in trials)
+        assert trials[0].state is TrialState.COMPLETE
+        assert len(trials[0].history) == 9
+
+
+class TestDeterminism:
+    def test_same_seed_same_table_whatever_the_store_does(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = run_study(small(store, "twice"))
+        # A store that is always caught up: what is written must not decide what is asked.
+        monkeypatch.setattr("pipeline.study.BACKLOG", 0)
+        second = run_study(small(store, "twice"))
+        pd.testing.assert_frame_equal(
+            comparable(first.trials), comparable(second.trials), check_exact=True
+        )
+        for one, other in zip(first.record.trials, second.record.trials, strict=True):
+            assert one.history == other.history
+
+    def test_another_seed_gives_another_table(self, store: Path) -> None:
+        first, second = (
+            run_study(small(store, "seeds", seed=seed, **{"search.n_trials": 8})) for seed in (1, 2)
+        )
+        assert not comparable(first.trials).equals(comparable(second.trials))
+
+    def test_a_curve_does_not_depend_on_the_population(self, store: Path) -> None:
+        # The first six are given, so that the same hyperparameters are tried at every K.
+        tables = [
+            run_study(
+                small(
+                    store,
+                    "width",
+                    **{"search.n_trials": 6, "search.population": k, "search.pruner": "none"},
+                )
+            )
+            for k in (1, 4)
+        ]
+        for one, other in zip(tables[0].record.trials, tables[1].record.trials, strict=True):
+            assert one.hyperparameters == other.hyperparameters
+            assert one.history == other.history
+
+    @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+    def test_a_trial_alone_is_identical_to_its_run(self, result: StudyResult, state: str) -> None:
+        trial = next(trial for trial in result.record.trials if trial.state == state)
+        comparison = reproduce(trial.run_id)
+        assert comparison.identical, comparison
+
+    def test_search_never_reads_the_test_rows(self, store: Path) -> None:
+        draw = np.random.default_rng(0)
+        frame = pd.DataFrame(draw.normal(size=(101, 5)), columns=list("abcde"))
+        config = small(store, "blind", f"csv:{store}/blind.csv", **{"search.n_trials": 8})
+        frame.to_csv(store / "blind.csv", index=False)
+        test_rows = split(load_table(config.data), config.data, config.seed).test_rows
+        first = run_study(config)
+        frame.loc[test_rows, "e"] = 1e6
+        frame.to_csv(store / "blind.csv", index=False)
+        second = run_study(config)
+        pd.testing.assert_frame_equal(
+            comparable(first.trials), comparable(second.trials), check_exact=True
+        )
+
+
+class TestBudget:
+    @pytest.mark.parametrize(("n_trials", "population"), [(1, 1), (3, 7), (8, 3)])
+    def test_n_trials_means_n_trials(self, store: Path, n_trials: int, population: int) -> None:
+        overrides = {"search.n_trials": n_trials, "search.population": population}
+        seen: list[Progress] = []
+        result = run_study(small(store, "budget", **overrides), on_progress=seen.append)
+        assert len(result.record.trials) == len(journal(result).trials) == n_trials
+        assert seen[-1].done == n_trials
+        assert seen[-1].running == 0
+        assert all(progress.done + progress.running <= n_trials for progress in seen)
+        assert max(progress.running for progress in seen) <= population
+
+
+class TestResume:
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+    def test_an_ended_program_leaves_nothing_running_and_can_go_on(
+        self, store: Path, error: type[BaseException]
+    ) -> None:
+        config = small(store, f"ended-{error.__name__}")
+
+        def stop(progress: Progress) -> None:
+            if progress.done >= 6:
+                raise error
+
+        with pytest.raises(error):
+            run_study(config, on_progress=stop)
+        experiment = MlflowClient().get_experiment_by_name(config.name)
+        assert experiment is not None
+        states = Counter(run.info.status for run in runs_of(experiment.experiment_id))
+        assert states["RUNNING"] == 0
+        before = {
+            run.info.run_id: run.data.metrics
+            for run in runs_of(experiment.experiment_id)
+            if run.info.status == "FINISHED"
+        }
+
+        result = run_study(config, resume=True)
+        runs = runs_of(experiment.experiment_id)
+        assert len(runs) == 1 + 17
+        assert Counter(run.info.status for run in runs)["RUNNING"] == 0
+        assert before.keys() <= {run.info.run_id for run in runs}
+        told = journal(result).trials
+        assert [trial.number for trial in told] == list(range(17))
+        assert not any(trial.state is optuna.trial.TrialState.RUNNING for trial in told)
+        assert [trial.number for trial in result.record.trials] == list(range(17))
+
+    def test_interrupt_says_so_on_the_parent(self, store: Path) -> None:
+        def stop(progress: Progress) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_study(small(store, "said"), on_progress=stop)
+        experiment = MlflowClient().get_experiment_by_name("said")
+        assert experiment is not None
+        (parent,) = runs_of(experiment.experiment_id)
+        assert parent.data.tags["study.state"] == "interrupted"
+        assert parent.info.status == "KILLED"
+
+    def test_resume_of_a_complete_study_adds_the_trials_it_lacks(self, store: Path) -> None:
+        short = run_study(small(store, "longer", **{"search.n_trials": 7}))
+        longer = run_study(small(store, "longer", **{"search.n_trials": 11}), resume=True)
+        assert longer.run_id == short.run_id
+        assert len(longer.record.trials) == 11
+        pd.testing.assert_frame_equal(longer.trials[:7], short.trials, check_dtype=False)
+
+    def test_resume_without_anything_to_resume_begins(self, store: Path) -> None:
+        result = run_study(small(store, "begins", **{"search.n_trials": 2}), resume=True)
+        assert len(result.record.trials) == 2
+
+    def test_a_changed_study_or_changed_data_are_refused(self, store: Path) -> None:
+        path = store / "changing.csv"
+        frame = pd.DataFrame(np.random.default_rng(1).normal(size=(53, 4)), columns=list("abcd"))
+        frame.to_csv(path, index=False)
+        overrides: dict[str, object] = {"search.n_trials": 2}
+        run_study(small(store, "changing", f"csv:{path}", **overrides))
+        changed = small(
+            store, "changing", f"csv:{path}", **overrides, **{"space.dropout.high": 0.5}
+        )
+        with pytest.raises(ConfigError, match=r"space\.dropout\.high.*however"):
+            run_study(changed, resume=True)
+        (frame + 1).to_csv(path, index=False)
+        with pytest.raises(ConfigError, match=r"digest .*however"):
+            run_study(small(store, "changing", f"csv:{path}", **overrides), resume=True)
+
+
+def test_a_report_is_rebuilt_from_the_store_alone(result: StudyResult) -> None:
+    again = read_study(result.run_id)
+    assert again.state == "complete"
+    assert [t.scalars for t in again.trials] == [t.scalars for t in result.record.trials]
+    for one, other in zip(again.trials, result.record.trials, strict=True):
+        assert one.history == other.history
+        assert one.hyperparameters == other.hyperparameters
