@@ -12,12 +12,14 @@ stop. Two sources:
   as the surrogate of YAHPO Gym predicts them, with a patience of 3 to 30 drawn for each trial.
   FOLDER holds its model.onnx, config_space.json and encoding.json; needs onnxruntime.
 
-A third, `off`, is a study without early stopping, where a trial keeps its last loss, not its best.
+A third, `off`, is a study without early stopping, where a trial ends with its last loss, not with
+the best that pruners look at.
 
 Columns, for studies of 100 trials: `saved` epochs; `lost` studies whose best trial was pruned;
 `regret`, by how many percent the best loss left over exceeds the best loss unpruned: mean, 95 %
 bootstrap interval over tables, worst; `equal epochs`, the same mean if the epochs saved go into
-further trials, up to what the unpruned study spends (below 0: better than unpruned).
+further trials, up to what the unpruned study spends (below 0: better than unpruned; `none` itself
+is above 0 by the trials that are unfinished when the epochs are spent).
 
 Optuna's pruners judge through a shadow study in memory, on fewer orders because they are slow.
 WilcoxonPruner is left out: it compares folds or instances, and the epochs of a curve are neither.
@@ -45,7 +47,7 @@ from pipeline.config import DataConfig, StudyConfig
 from pipeline.data import load_table, split
 from pipeline.population import early_stopping
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.pruning import Kept, Pruner, PrunerName, make_pruner
+from pipeline.pruning import Pruner, PrunerName, make_pruner
 from pipeline.results import TrialState
 from pipeline.space import SearchSpace
 
@@ -107,7 +109,8 @@ class Stock:
     """One of Optuna's pruners, judging the trials of a shadow study."""
 
     def __init__(self, pruner: optuna.pruners.BasePruner) -> None:
-        self._study = optuna.create_study(pruner=pruner)
+        # Hyperband draws a trial's bracket from the study's name, which is random by default.
+        self._study = optuna.create_study(pruner=pruner, study_name="shadow")
         self._trials: list[optuna.Trial] = []
         self._curves: list[list[float]] = []
 
@@ -141,7 +144,7 @@ class CompletePeersOnly:
         self._pruner.finish(trial, TrialState.FAILED if state is TrialState.PRUNED else state)
 
 
-MakeJudge = Callable[[int, Kept], Judge]  # of max_epochs and what is kept
+MakeJudge = Callable[[int], Judge]  # of max_epochs
 
 
 @dataclass(frozen=True)
@@ -155,26 +158,27 @@ class Contender:
 
 def contenders(quick: bool) -> Iterator[Contender]:
     """The rows, `none` first."""
+    names: tuple[PrunerName, ...] = ("median", "quartile", "pace")
 
     def ours(name: PrunerName, warmup: int) -> MakeJudge:
-        return lambda max_epochs, kept: make_pruner(name, warmup, max_epochs=max_epochs, kept=kept)
+        return lambda max_epochs: make_pruner(name, warmup, max_epochs=max_epochs)
 
     def complete_peers_only(make: MakeJudge) -> MakeJudge:
-        return lambda epochs, kept: CompletePeersOnly(make(epochs, kept))
+        return lambda max_epochs: CompletePeersOnly(make(max_epochs))
 
     def best_quarter(warmup: int) -> MakeJudge:
-        return lambda _, kept: Pruner(tolerated=0.25, warmup=warmup, kept=kept)
+        return lambda _: Pruner(tolerated=0.25, warmup=warmup)
 
     def stock(make: Callable[[int], optuna.pruners.BasePruner]) -> MakeJudge:
-        return lambda max_epochs, _: Stock(make(max_epochs))
+        return lambda max_epochs: Stock(make(max_epochs))
 
     yield Contender("none", ours("none", 0))
-    for name in ("median", "quartile", "pace"):
+    for name in names:
         for warmup in (10, 20) if quick else (0, 5, 10, 20, 30, 40):
             yield Contender(f"{name}, warm-up {warmup}", ours(name, warmup))
     for warmup in (10,) if quick else (5, 10, 20, 30):
         yield Contender(f"keep the best quarter, warm-up {warmup}", best_quarter(warmup))
-    for name in ("median", "pace"):
+    for name in names[::2]:
         for warmup in (10,) if quick else (10, 20):
             yield Contender(
                 f"{name}, warm-up {warmup}, pruned are no peers",
@@ -182,7 +186,7 @@ def contenders(quick: bool) -> Iterator[Contender]:
             )
     yield Contender(
         "pace, warm-up 10, max_epochs unknown",
-        lambda _, kept: make_pruner("pace", 10, kept=kept),
+        lambda _: make_pruner("pace", 10),
     )
     pruners = optuna.pruners
     for warmup in (10,) if quick else (0, 10, 20, 30):
@@ -222,12 +226,12 @@ class Case:
     order: int
     curves: Sequence[Sequence[float]]
     max_epochs: int
-    kept: Kept
+    kept_best: bool  # or else the last epoch's weights
 
     @property
     def finals(self) -> NDArray[np.float64]:
         """The loss that each trial ends with unpruned."""
-        return np.array([min(c) if self.kept == "best" else c[-1] for c in self.curves])
+        return np.array([min(c) if self.kept_best else c[-1] for c in self.curves])
 
 
 def record(
@@ -240,7 +244,9 @@ def record(
         config, split(load_table(config.data), config.data, seed), n_slots=POPULATION
     )
     study = optuna.create_study(sampler=sampler)
-    curves, running, asked = np.full((n, MAX_EPOCHS), np.nan), {}, 0
+    curves = np.full((n, MAX_EPOCHS), np.nan)
+    running: dict[int, optuna.Trial] = {}
+    asked = 0
     while running or asked < n:
         for slot in trainer.free_slots[: n - asked]:
             running[slot] = study.ask()
@@ -320,7 +326,7 @@ def stop_early(losses: Curves, patience: NDArray[np.int64]) -> Curves:
 
 
 def cases(
-    family: str, table: str, curves: Curves, orders: int, seed: int, kept: Kept = "best"
+    family: str, table: str, curves: Curves, orders: int, seed: int, kept_best: bool = True
 ) -> Iterator[Case]:
     """The same curves in several random orders, or in their own if `orders` is 0."""
     for number in range(max(orders, 1)):
@@ -328,7 +334,7 @@ def cases(
         if orders:
             np.random.default_rng((seed, number)).shuffle(order)
         listed = [curve[~np.isnan(curve)].tolist() for curve in curves[order]]
-        yield Case(family, table, number, listed, curves.shape[1], kept)
+        yield Case(family, table, number, listed, curves.shape[1], kept_best)
 
 
 @dataclass(frozen=True)
@@ -429,7 +435,7 @@ def main() -> None:
     ).items():
         kind, _, source = key.partition("/")
         if kind == "off":
-            studies += cases("off", source, curves, scale.own_orders, seed, kept="last")
+            studies += cases("off", source, curves, scale.own_orders, seed, kept_best=False)
         else:
             orders = scale.own_orders if kind == "random" else 0
             studies += cases("own", source, curves, orders, seed)
@@ -442,19 +448,20 @@ def main() -> None:
         except ImportError:
             print("LCBench is skipped: onnxruntime is not installed")
 
-    families = list(dict.fromkeys(case.family for case in studies))
-    titles = [f"{family}: {title}" for family in families for title in HEADER]
+    families = sorted({case.family for case in studies}, key=("own", "LCBench", "off").index)
+    shown = {family: len(HEADER) - (family == "off") for family in families}
+    titles = [f"{family}: {title}" for family in families for title in HEADER[: shown[family]]]
     print(" | ".join(["| pruner", *titles]) + " |")
     print("|---" * (1 + len(titles)) + "|", flush=True)
     for contender in contenders(options.quick):
         row = [contender.label]
         for family in families:
             outcomes = [
-                replay(case, contender.make(case.max_epochs, case.kept), scale.n_trials)
+                replay(case, contender.make(case.max_epochs), scale.n_trials)
                 for case in studies
                 if case.family == family and not (contender.stock and case.order > 0)
             ]
-            row += cells(outcomes, scale.resamples, seed)
+            row += cells(outcomes, scale.resamples, seed)[: shown[family]]
         print("| " + " | ".join(row) + " |", flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s, seed {seed}")
 

@@ -10,7 +10,12 @@ From a notebook:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Left to itself, MKL picks a kernel by the alignment of its operands, and a product's last bits
+# with it: a trial would depend on its slot. Read once, at the process's first product.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from pipeline.config import ConfigError, StudyConfig, load_config

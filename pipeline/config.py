@@ -113,8 +113,8 @@ class SearchConfig(_Section):
     n_trials: Count = 100
     population: Count = 16
     objective: Literal["val_loss"] = "val_loss"
-    pruner: Literal["none", "median", "quartile"] = "median"
-    pruner_warmup: Annotated[int, Field(ge=0)] = 20
+    pruner: Literal["none", "median", "quartile", "pace"] = "pace"
+    pruner_warmup: Annotated[int, Field(ge=0)] = 10
 
 
 class StudyConfig(_Section):

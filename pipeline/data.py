@@ -278,12 +278,25 @@ def _read_file(scheme: str, path: Path, place: str) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise ConfigError(f"a table must have rows, however: the file is empty ({place})")
     try:
-        return pd.read_csv(path) if scheme == "csv" else pd.read_parquet(path)
+        return _read_csv(path) if scheme == "csv" else pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise whatever their parsers raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"a table must be {scheme.upper()}, however: {reason} ({place})"
         ) from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """`pandas.read_csv` without its guesses about the header."""
+    import pandas as pd
+
+    frame = pd.read_csv(path)
+    # With a header, pandas renames a second "x" to "x.1" and makes a column without a name the
+    # index; without one, it refuses a second line that is longer than the first.
+    names = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False).iloc[0]
+    if names.duplicated().any():
+        frame.columns = pd.Index(names)
+    return frame
 
 
 def _check_columns(frame: pd.DataFrame, place: str) -> None:
@@ -306,7 +319,7 @@ def _numeric_features(columns: pd.DataFrame, place: str) -> NDArray[np.float64]:
 
     for name, column in columns.items():
         if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-            example = column.iloc[0]
+            example = next((value for value in column if not _like_number(value)), column.iloc[0])
             raise ConfigError(
                 f"a feature must be numeric, however: {example!r} ({place}, column {name!r})"
             )
@@ -320,6 +333,14 @@ def _numeric_features(columns: pd.DataFrame, place: str) -> NDArray[np.float64]:
                 f"({place}, column {name!r}, first in row {row + 1})"
             )
     return features
+
+
+def _like_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _read_target(
@@ -337,7 +358,12 @@ def _read_target(
     if values is not None and not np.isfinite(values).all():
         raise ConfigError(f"a target must be finite, however: infinity ({place})")
     whole = values is None or bool((values == np.round(values)).all())
-    classes = sorted(column.unique(), key=lambda label: (str(type(label)), label))
+    try:
+        classes = sorted(column.unique(), key=lambda label: (str(type(label)), label))
+    except TypeError as error:
+        raise ConfigError(
+            f"a target must be numbers or names, however: {column.iloc[0]!r} ({place})"
+        ) from error
 
     task = config.task
     if task == "auto":
@@ -353,12 +379,14 @@ def _read_target(
         return values, Task.REGRESSION, ()
     if len(classes) < 2:
         raise ConfigError(
-            f"a target must have at least two classes, however: only {classes[0]!r} ({place})"
+            f"a target must have at least two classes, however: only "
+            f"{_class_name(classes[0])!r} ({place})"
         )
     if task == "binary" and len(classes) != 2:
         raise ConfigError(f"a binary target must have 2 classes, however: {len(classes)} ({place})")
     if not whole:
-        raise ConfigError(f"a class must not be a fraction, however: {classes[0]} ({place})")
+        fraction = next(label for label in classes if label != round(label))
+        raise ConfigError(f"a class must not be a fraction, however: {fraction} ({place})")
     numbers = column.map({label: number for number, label in enumerate(classes)})
     # Two classes declared "multiclass" are still one logit: softmax over two is the same model.
     kind = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
@@ -366,7 +394,7 @@ def _read_target(
 
 
 def _class_name(label: Any) -> str:
-    return str(int(label)) if isinstance(label, float) else str(label)
+    return str(int(label)) if isinstance(label, float | np.floating) else str(label)
 
 
 def _duplicate_groups(features: NDArray[np.float64]) -> Rows:

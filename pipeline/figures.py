@@ -133,7 +133,7 @@ class LearningCurveFigure:
     def __init__(self) -> None:
         self._figure = figure = Figure(figsize=(6.4, 3.6), dpi=100, facecolor="white")
         self._canvas = FigureCanvasAgg(figure)
-        self._axes = axes = figure.add_axes((0.1, 0.125, 0.885, 0.7))
+        self._axes = axes = figure.add_axes((0.115, 0.125, 0.87, 0.7))
         axes.set_xlabel("epoch", fontsize=10, labelpad=16)
         figure.text(
             0.012, 0.475, "mean loss, without penalty", fontsize=9.5, rotation=90, va="center"
@@ -164,7 +164,7 @@ class LearningCurveFigure:
             artist.set_animated(True)
         self._canvas.draw()  # type: ignore[no-untyped-call]
         self._background = self._canvas.copy_from_bbox(figure.bbox)  # type: ignore[no-untyped-call]
-        self._plain = {size: _font("DejaVu Sans", size) for size in (13, 18)}
+        self._plain = {size: _font("DejaVu Sans", size) for size in (10, 13, 18)}
         self._bold = {size: _font("DejaVu Sans:bold", size) for size in (11, 13, 15)}
 
     def png(
@@ -267,7 +267,7 @@ class LearningCurveFigure:
         y_limits = _padded(float(low), float(high), log=log)
         x_limits = (0.5, max(1.02 * n_epochs, n_epochs + 0.25, 1.5))
         axes.set(xlim=x_limits, ylim=y_limits)
-        x_ticks = _ticks(MaxNLocator(7, integer=True), x_limits)
+        x_ticks = _ticks(MaxNLocator(7, integer=True, min_n_ticks=1), x_limits)
         y_ticks = _ticks(_log_locator(*y_limits) if log else MaxNLocator(5), y_limits)
         self._grid.set_segments(
             [[(x, y_limits[0]), (x, y_limits[1])] for x in x_ticks]
@@ -283,9 +283,12 @@ class LearningCurveFigure:
         for tick in x_ticks:
             x, _ = to_pixels((tick, corner[1]))
             write.text((x, bottom + 5), f"{tick:g}", INK, self._plain[13], "ma")
-        for tick in y_ticks:
+        labels = [_short(tick) for tick in y_ticks]
+        # Beside the axis there is room for six letters of the usual size.
+        font = self._plain[13 if max(map(len, labels), default=0) <= 6 else 10]
+        for tick, label in zip(y_ticks, labels, strict=True):
             _, y = to_pixels((corner[0], tick))
-            write.text((left - 5, height - y), f"{tick:.8g}", INK, self._plain[13], "rm")
+            write.text((left - 5, height - y), label, INK, font, "rm")
 
     def _write_title(self, write: ImageDraw.ImageDraw, title: str) -> None:
         """In the largest letters that fit."""
@@ -297,6 +300,15 @@ class LearningCurveFigure:
 def _font(family: str, size: int) -> ImageFont.FreeTypeFont:
     # Found where matplotlib keeps its own copy, so the same letters everywhere.
     return ImageFont.truetype(findfont(family), size)
+
+
+def _short(value: float) -> str:
+    """A tick's number, `1e-5` rather than `0.00001`, so that it fits beside the axis."""
+    plain = f"{value:.6g}"
+    if 1e-3 <= abs(value) < 1e5 or value == 0:
+        return plain
+    digits, _, exponent = f"{value:.6e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _ticks(locator: Locator, limits: tuple[float, float]) -> Array:
@@ -319,14 +331,16 @@ def _encode(canvas: FigureCanvasAgg) -> bytes:
     return buffer.getvalue()
 
 
-def _few_ticks(axes: Axes, which: str, *, log: bool) -> None:
+def _few_ticks(axes: Axes, which: str, *, log: bool, whole: bool) -> None:
     """Plain numbers at few places."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = axis.get_view_interval()
-    axis.set_major_locator(_log_locator(low, high) if log else MaxNLocator(6))
+    axis.set_major_locator(
+        _log_locator(low, high) if log else MaxNLocator(6, integer=whole, min_n_ticks=1)
+    )
     axis.set_minor_locator(NullLocator())
     if log:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
 # --- a study's figures, described -------------------------------------------------------------
@@ -375,6 +389,7 @@ class _Axis:
     log: bool = False
     ticks: tuple[str, ...] = ()  # names of the places 0, 1, 2, ...
     limits: tuple[float, float] | None = None
+    whole: bool = False  # only whole numbers stand on it
 
 
 @dataclass(frozen=True)
@@ -508,7 +523,7 @@ def _against(record: StudyRecord, name: str, label: str, x: Value) -> _Plot:
         log_x = name == "lambda" and _log_of(clouds, "x")
         # Gaps have a zero that means something: no log axis.
         y_axis = _value_axis(y_label, clouds, may_log=key != "gap")
-        panels.append(_Panel(_Axis(label, log_x), y_axis, clouds, lines))
+        panels.append(_Panel(_Axis(label, log_x, whole=name == "patience"), y_axis, clouds, lines))
     return _Plot(name, f"Validation loss and gap against {name}", panels)
 
 
@@ -585,7 +600,9 @@ def _curves(record: StudyRecord) -> _Plot:
                 )
             )
         y_axis = _Axis(f"loss\n({loss_unit(record)})", log)
-        panels.append(_Panel(_Axis("epoch"), y_axis, lines=lines, title=f"{label} loss"))
+        panels.append(
+            _Panel(_Axis("epoch", whole=True), y_axis, lines=lines, title=f"{label} loss")
+        )
     return _Plot("learning_curves", "Learning curves of all trials", panels, stacked=False)
 
 
@@ -629,7 +646,7 @@ def _optimization_history(record: StudyRecord) -> _Plot:
         x = np.append(np.repeat(numbers, 2)[1:], record.trials[-1].number)
         lines = [_Line("best so far", INK, x.astype(np.float64), np.repeat(best, 2), width=2.2)]
     panel = _Panel(
-        _Axis("trial number"),
+        _Axis("trial number", whole=True),
         _value_axis(f"validation loss\n({loss_unit(record)})", clouds),
         clouds,
         lines,
@@ -647,7 +664,8 @@ def max_epochs(record: StudyRecord) -> int:
 
 def epochs_of(trial: TrialRecord) -> int:
     """How many epochs a trial trained."""
-    return int(trial.scalars.get("epochs", len(trial.history)))
+    told = trial.scalars.get("epochs", math.nan)
+    return int(told) if math.isfinite(told) else len(trial.history)
 
 
 SPENT = "trained"
@@ -783,7 +801,7 @@ def _shape_axis(axes: Axes, which: str, axis: _Axis) -> None:
     if axis.ticks:
         axes.set(**{f"{which}ticks": range(len(axis.ticks)), f"{which}ticklabels": axis.ticks})
     else:
-        _few_ticks(axes, which, log=axis.log)
+        _few_ticks(axes, which, log=axis.log, whole=axis.whole)
     if axis.limits is not None:
         axes.set(**{f"{which}lim": axis.limits})
     axes.set(**{f"{which}label": axis.label})
@@ -967,7 +985,10 @@ def _layout(plot: _Plot) -> dict[str, Any]:
             x["domain"] = here
             if index > 1:
                 y |= {"title": None, "matches": "y", "showticklabels": False}
+                y["dtick"] = layout["yaxis"].get("dtick")
         layout |= {f"xaxis{suffix}": x, f"yaxis{suffix}": y}
+        if panel.empty:
+            x["visible"] = y["visible"] = False
         words = "nothing to show yet" if panel.empty else panel.title
         if words:
             layout["annotations"].append(

@@ -113,8 +113,8 @@ class Pruner:
         if epoch <= PACE_EPOCHS or not self._ended[-1]:
             return True  # no pace yet, or nobody to catch up with
         pace = (standings[-1 - PACE_EPOCHS] - standings[-1]) / PACE_EPOCHS
-        if pace <= 0:
-            return False
+        if pace == 0:
+            return False  # and 0 times infinitely many epochs ahead would be NaN
         return standings[-1] - pace * (self._max_epochs - epoch) <= self._ended[-1][0]
 
     def _settle(self) -> None:

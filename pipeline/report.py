@@ -317,8 +317,9 @@ def _budget_warnings(record: StudyRecord) -> Iterator[str]:
     enough = TRIALS_PER_HYPERPARAMETER * dimensions
     if told < enough:
         yield (
-            f"The budget is small: {told} trials for {dimensions} hyperparameters searched; "
-            f"{enough} or more would cover them better."
+            f"The budget is small: {told} {'trial' if told == 1 else 'trials'} in a space of "
+            f"{dimensions} {'dimension' if dimensions == 1 else 'dimensions'}; "
+            f"{enough} or more would cover it better."
         )
 
 

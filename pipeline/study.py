@@ -216,7 +216,9 @@ class _Search:
     def __post_init__(self) -> None:
         search = self.config.search
         self.study = optuna.create_study(direction="minimize")
-        self.pruner: Pruner = make_pruner(search.pruner, search.pruner_warmup)
+        self.pruner: Pruner = make_pruner(
+            search.pruner, search.pruner_warmup, max_epochs=self.config.training.max_epochs
+        )
         self.space = self.config.search_space
         self.first = first_trials(self.space)
 
@@ -303,7 +305,9 @@ class _Search:
 
     def _prunable(self, running: _Running) -> bool:
         # The unregularized trial is what all others are held against: its curve stays whole.
-        if running.hyperparameters == self.space.unregularized():
+        # Without early stopping the last loss counts, of which the best so far says little.
+        chosen = running.hyperparameters
+        if chosen == self.space.unregularized() or chosen.patience == "off":
             return False
         return self.pruner.should_prune(running.trial.number)
 

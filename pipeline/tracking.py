@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -466,14 +467,21 @@ def _writer() -> Any:
     # worker that died, and lets go of the worker once nothing has come for a while.
     from loky import get_reusable_executor
 
-    return get_reusable_executor(
-        max_workers=1, timeout=60, initializer=_ignore_interrupts, reuse=True
-    )
+    return get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; only the study decides what it means."""
+def _begin_work() -> None:
+    """Sets up the writing process."""
+    # Ctrl-C reaches every process of a terminal; only the study decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed study must not go on writing: what it had not told is repaired by a resume."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _warm_up() -> None:

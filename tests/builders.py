@@ -1,9 +1,9 @@
-"""Small studies and splits, with distinct primes for sizes so that accidental broadcasting fails."""
+"""Small studies and splits; sizes are distinct primes, so that accidental broadcasting fails."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def tiny_config(overrides: Mapping[str, Any] | None = None) -> StudyConfig:
     return parse_config(STUDY, "tiny.toml", Path("/"), overrides)
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny_splits(task: Task = Task.BINARY, replicate: int = 0) -> Splits:
     """Training and validation rows of a task that can be learned and overfitted."""
     draw = np.random.default_rng((17, replicate))
@@ -75,7 +75,7 @@ def tiny_splits(task: Task = Task.BINARY, replicate: int = 0) -> Splits:
     )
 
 
-# One trial of each kind; the last two diverge (in float32) or come near it.
+# One trial of each kind.
 TRIALS = (
     Hyperparameters(),
     Hyperparameters(Regularization.L1, 0.013),
@@ -88,6 +88,7 @@ TRIALS = (
     Hyperparameters(Regularization.ELASTIC_NET, 0.007, 0.71, dropout=0.19, patience=2),
     Hyperparameters(Regularization.WEIGHT_DECAY, 0.3, patience=1, learning_rate=0.3),
 )
+# These diverge in float32, or come near it.
 DIVERGING = (
     Hyperparameters(Regularization.L1, 0.01, dropout=0.41, learning_rate=1e6),
     Hyperparameters(Regularization.L2, 0.1, patience=3, learning_rate=1e30),

@@ -256,11 +256,16 @@ class TestOptuna:
         assert only == Hyperparameters(Regularization.L2, 0.1, dropout=0.5, patience=16)
 
     def test_the_unregularized_trial_is_never_pruned(self, store: Path) -> None:
-        config = small(store, "baseline", **{"search.pruner_warmup": 0, "space.patience": "off"})
+        overrides = {"search.pruner": "median", "search.pruner_warmup": 0}
+        config = small(store, "baseline", "synthetic:noisy_100", **overrides)
         trials = run_study(config).record.trials
         assert any(trial.state is TrialState.PRUNED for trial in trials)
         assert trials[0].state is TrialState.COMPLETE
-        assert len(trials[0].history) == 9
+
+    def test_without_early_stopping_nothing_is_pruned(self, store: Path) -> None:
+        overrides = {"search.pruner": "median", "search.pruner_warmup": 0, "space.patience": "off"}
+        trials = run_study(small(store, "whole", **overrides)).record.trials
+        assert {len(trial.history) for trial in trials} == {9}
 
 
 class TestDeterminism:

@@ -28,6 +28,21 @@ class Activation:
     backward_: Callable[[Tensor, Tensor], Tensor]
 
 
+def logistic_(z: Tensor) -> Tensor:
+    """`torch.sigmoid_`, but an element's last bits do not depend on where it stands.
+
+    torch computes sigmoid, softplus and elu with one exponential in the vectorized body of a
+    tensor and with another in its remainder: slots would depend on their place. exp, expm1, tanh
+    and logsigmoid are the same everywhere.
+    """
+    return torch.exp(torch.nn.functional.logsigmoid(z), out=z)
+
+
+def elu_(z: Tensor) -> Tensor:
+    """`torch.nn.functional.elu_`, the same bits wherever an element stands: see `logistic_`."""
+    return z.copy_(torch.where(z > 0, z, torch.expm1(z)))
+
+
 ACTIVATIONS = {
     "relu": Activation(
         torch.relu_, lambda g, out: aten.threshold_backward.grad_input(g, out, 0.0, grad_input=g)
@@ -36,10 +51,10 @@ ACTIVATIONS = {
         torch.tanh_, lambda g, out: aten.tanh_backward.grad_input(g, out, grad_input=g)
     ),
     "sigmoid": Activation(
-        torch.sigmoid_, lambda g, out: aten.sigmoid_backward.grad_input(g, out, grad_input=g)
+        logistic_, lambda g, out: aten.sigmoid_backward.grad_input(g, out, grad_input=g)
     ),
     "elu": Activation(
-        torch.nn.functional.elu_,
+        elu_,
         lambda g, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, out, grad_input=g),
     ),
 }

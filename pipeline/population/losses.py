@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data import Task
+from pipeline.population.layers import logistic_
 
 
 def losses(
@@ -20,8 +21,8 @@ def losses(
     z = logits.squeeze(2)
     if task is Task.REGRESSION:
         return (z - target).square_()
-    # -log sigmoid(z) for class 1, -log sigmoid(-z) for class 0, without overflow.
-    return functional.softplus(z) - z * target
+    # Without overflow. Not softplus: see `logistic_`.
+    return functional.binary_cross_entropy_with_logits(z, target.expand_as(z), reduction="none")
 
 
 def loss_gradient(
@@ -39,7 +40,7 @@ def loss_gradient(
         return delta.div_(n_rows)
     if task is Task.REGRESSION:
         return (logits - target.unsqueeze(2)).mul_(2 / n_rows)
-    return torch.sigmoid(logits).sub_(target.unsqueeze(2)).div_(n_rows)
+    return logistic_(logits.clone()).sub_(target.unsqueeze(2)).div_(n_rows)
 
 
 def correct(

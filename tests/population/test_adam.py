@@ -40,9 +40,7 @@ RATES = (1e-3, 0.03, 1e-3, 1.0, 0.07)
 def test_equals_torchs_adam_at_the_rows_own_rates() -> None:
     stacked = Stacked()
     parameters = [row.clone().requires_grad_(True) for row in stacked.parameters]
-    optimizers = [
-        torch.optim.Adam([p], lr=rate) for p, rate in zip(parameters, RATES, strict=True)
-    ]
+    optimizers = [torch.optim.Adam([p], lr=rate) for p, rate in zip(parameters, RATES, strict=True)]
     for step in range(7):
         gradients = normal(K, P, seed=step + 1) * 10.0 ** -torch.arange(K)[:, None]
         stacked.step(gradients, RATES)
@@ -56,7 +54,7 @@ def test_equals_torchs_adam_at_the_rows_own_rates() -> None:
 def test_counts_steps_by_row() -> None:
     """Rows of different ages, as after a refill: each equals an optimizer of its own age."""
     stacked = Stacked()
-    ages = {row: 0 for row in range(K)}
+    ages = dict.fromkeys(range(K), 0)
     parameters = {row: stacked.parameters[row].clone().requires_grad_(True) for row in range(K)}
     optimizers = {row: torch.optim.Adam([parameters[row]], lr=RATES[row]) for row in range(K)}
     for step, n_active in enumerate((5, 3, 3, 1, 5, 4)):
@@ -99,9 +97,7 @@ def test_a_reset_row_steps_as_a_fresh_one_and_the_others_as_before() -> None:
     stacked.parameters[2] = fresh.parameters[2]
     for state in (stacked, untouched, fresh):
         state.step(second, RATES)
-    for mine, old, new in zip(
-        stacked.tensors(), untouched.tensors(), fresh.tensors(), strict=True
-    ):
+    for mine, old, new in zip(stacked.tensors(), untouched.tensors(), fresh.tensors(), strict=True):
         for row in range(K):
             assert torch.equal(mine[row], (new if row == 2 else old)[row])
 

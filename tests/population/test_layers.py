@@ -171,9 +171,7 @@ class TestProducts:
         delta = normal(1, n_rows, sizes[-1], seed=2, dtype=torch.float32)
 
         def compute(k: int, own_rows: bool) -> list[Tensor]:
-            network = StackedMLP(
-                layout, "relu", [False] * (len(sizes) - 2), flat.repeat(k, 1)
-            )
+            network = StackedMLP(layout, "relu", [False] * (len(sizes) - 2), flat.repeat(k, 1))
             inputs = x.repeat(k, 1, 1) if own_rows else x.expand(k, -1, -1)
             logits = network.forward(inputs).clone()
             kernels, biases = network.backward(delta.repeat(k, 1, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -89,13 +89,13 @@ CASES = (
 on_every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-@lru_cache(maxsize=None)
+@cache
 def plain(case: Case, trial: Hyperparameters, dtype: torch.dtype) -> TrialResult:
     """The trial in the plain loop."""
     return reference.train(case.config, case.splits, trial, dtype=dtype)
 
 
-@lru_cache(maxsize=None)
+@cache
 def alone(case: Case, trial: Hyperparameters, epochs: int | None = None) -> TrialResult:
     """The trial in a population of one, pruned after `epochs` if it lasts as long."""
     trainer = PopulationTrainer(case.config, case.splits, n_slots=1)
@@ -119,7 +119,7 @@ class TestEqualsTheReference:
 
     @on_every_case
     def test_in_float32_loosely(self, case: Case) -> None:
-        # Without patience: a tie in float32 may be broken by the last bit, and the kept epoch with it.
+        # Without patience: in float32 the last bit may decide which epoch is kept.
         trials = [replace(trial, patience="off") for trial in TRIALS[:9]]
         for result in train_all(case.config, case.splits, trials, 3):
             expected = plain(case, result.hyperparameters, torch.float32)
@@ -136,9 +136,7 @@ class TestEqualsTheReference:
         config = tiny_config({"training.batch_size": batch_size})
         splits = tiny_splits(Task.REGRESSION)
         for result in train_all(config, splits, TRIALS[:7], 3, torch.float64):
-            expected = reference.train(
-                config, splits, result.hyperparameters, dtype=torch.float64
-            )
+            expected = reference.train(config, splits, result.hyperparameters, dtype=torch.float64)
             assert_close(result, expected, tolerance=1e-10)
 
     def test_for_more_rows_than_are_evaluated_at_a_time(
@@ -487,14 +485,14 @@ def alone_initial(config: StudyConfig, splits: Splits) -> dict[str, torch.Tensor
 
 
 class TestLinearModels:
-    """Without a hidden layer the minimum is known: Ridge has a closed form, scikit-learn the rest."""
+    """Without a hidden layer the minimum is known: scikit-learn has it."""
 
     config = tiny_config(
         {
             "model.hidden": [],
             "training.batch_size": N_TRAIN,
-            "training.max_epochs": 4000,
-            "training.learning_rate": 1e-3,
+            "training.max_epochs": 3500,
+            "training.learning_rate": 2e-3,
         }
     )
     trials = tuple(
@@ -504,7 +502,7 @@ class TestLinearModels:
     )
 
     def oracle(self, trial: Hyperparameters) -> Ridge | Lasso | ElasticNet:
-        # Ridge has the sum of squares where we have their mean; Lasso and ElasticNet have half the mean.
+        # Ridge sums the squares that we average; Lasso and ElasticNet halve their mean.
         strength, options = trial.lambda_, {"tol": 1e-12, "max_iter": 100_000}
         if trial.regularization is Regularization.L2:
             return Ridge(alpha=strength * N_TRAIN)
@@ -521,9 +519,9 @@ class TestLinearModels:
         for trial, result in zip(self.trials, results, strict=True):
             kernel, bias = result.weights["0.weight"][0], result.weights["0.bias"][0]
             oracle = self.oracle(trial).fit(x, y)
-            # Adam at a constant rate hovers about a kink at a distance of about the rate.
+            # Adam at a constant rate of 2e-3 hovers about a kink at a distance of about the rate.
             smooth = trial.regularization is Regularization.L2
-            tolerance = 1e-6 if smooth else 2e-3
+            tolerance = 1e-5 if smooth else 4e-3
             np.testing.assert_allclose(kernel, oracle.coef_, atol=tolerance, err_msg=str(trial))
             assert bias == pytest.approx(oracle.intercept_, abs=tolerance)
             zeros += int((oracle.coef_ == 0).sum())

@@ -1,0 +1,304 @@
+"""The commands as a person gives them: exit codes, one-line errors, signals, `mlflow run`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+PROJECT = Path(__file__).parents[1]
+STUDY = """
+name = "commands"
+[data]
+source = "sklearn:iris"
+[model]
+hidden = [5]
+[training]
+max_epochs = {epochs}
+[search]
+n_trials = 8
+population = 4
+pruner = "none"
+[space]
+patience = "off"
+"""
+
+
+def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    venv = Path(sys.executable).parent
+    return {
+        **kept,
+        "PATH": f"{venv}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **(extra or {}),
+    }
+
+
+def command(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=environment(folder, extra),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def study(folder: Path, text: str = "", epochs: int = 3) -> str:
+    path = folder / "study.toml"
+    path.write_text(text or STUDY.format(epochs=epochs), encoding="utf-8")
+    return str(path)
+
+
+def runs(folder: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.search_experiments()
+    return list(client.search_runs([experiment.experiment_id for experiment in found]))
+
+
+def parents(folder: Path) -> list[Run]:
+    return [run for run in runs(folder) if "mlflow.parentRunId" not in run.data.tags]
+
+
+class TestHelp:
+    def test_help_does_not_import_what_takes_seconds(self) -> None:
+        program = (
+            "import sys; from pipeline.cli import build_parser; build_parser().format_help();"
+            "print(sorted({'torch', 'mlflow', 'optuna', 'pandas', 'sklearn'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT
+        )
+        assert done.stdout.strip() == "[]"
+
+    def test_every_command_is_listed(self, tmp_path: Path) -> None:
+        done = command(tmp_path, "--help")
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in ("run", "reproduce", "report"))
+
+
+BAD_INPUT = {
+    "no study file": (["absent.toml"], "", "No such file"),
+    "a folder": (["."], "", "Is a directory"),
+    "not TOML": (["study.toml"], "name = ", "must be TOML"),
+    "unknown key": (["study.toml"], "{base}[training]\nepochs = 3", "training.epochs"),
+    "unknown key on the command line": (
+        ["study.toml", "--set", "search.x=1"],
+        "{base}",
+        "search.x",
+    ),
+    "value that is no TOML": (["study.toml", "--set", "name=x y"], "{base}", "--set name"),
+    "unknown option": (["study.toml", "--n_trialz", "3"], "{base}", "--n_trialz"),
+    "no number": (["study.toml", "--n-trials", "many"], "{base}", "many"),
+    "unknown data set": (["study.toml", "--data", "sklearn:nope"], "{base}", "sklearn:nope"),
+    "unknown generator": (["study.toml", "--data", "synthetic:nope"], "{base}", "nope"),
+    "unknown source": (["study.toml", "--data", "mongo:nope"], "{base}", "mongo:nope"),
+    "absent table": (["study.toml", "--data", "csv:nope.csv"], "{base}", "nope.csv"),
+    "target that is no column": (["study.toml", "--target", "nope"], "{base}", "nope"),
+    "negative lambda": (["study.toml", "--set", "space.lambda=-1.0"], "{base}", "space.lambda"),
+    "dropout of 1": (["study.toml", "--set", "space.dropout=1.0"], "{base}", "space.dropout"),
+    "patience of 0": (["study.toml", "--set", "space.patience=0"], "{base}", "space.patience"),
+    "population of 0": (["study.toml", "--population", "0"], "{base}", "search.population"),
+    "no trials": (["study.toml", "--n-trials", "0"], "{base}", "search.n_trials"),
+    "layer of 0": (["study.toml", "--set", "model.hidden=[0]"], "{base}", "model.hidden"),
+    "no rows to train on": (["study.toml", "--set", "data.test_size=0.9"], "{base}", "test_size"),
+    "unreachable store": (["study.toml"], "{base}", "tracking store"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(case: str, tmp_path: Path) -> None:
+    arguments, text, place = BAD_INPUT[case]
+    if text:
+        study(tmp_path, text.replace("{base}", 'name = "x"\n[data]\nsource = "sklearn:iris"\n'))
+    before = set(tmp_path.iterdir())
+    extra = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"} if case == "unreachable store" else {}
+    done = command(tmp_path, "run", *arguments, **extra)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert place in done.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_does_not_exist_cannot_be_reported_or_reproduced(tmp_path: Path) -> None:
+    for name in ("report", "reproduce"):
+        done = command(tmp_path, name, "0" * 32)
+        assert done.returncode == 2
+        assert re.search("must exist in the tracking store, however: '0+'", done.stderr)
+
+
+def test_run_report_reproduce(tmp_path: Path) -> None:
+    done = command(tmp_path, "run", study(tmp_path), "--n-trials=", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    (parent,) = parents(tmp_path)
+    assert parent.data.params["study.seed"] == "7"
+    assert parent.data.metrics["study/trials"] == 8
+    for expected in ("best: trial", "by regularization type", parent.info.run_id, "mlflow ui "):
+        assert expected in done.stdout
+    assert "8 of 8 trials done" in done.stdout
+    assert command(tmp_path, "report", parent.info.run_id).returncode == 0
+    child = next(run for run in runs(tmp_path) if "mlflow.parentRunId" in run.data.tags)
+    again = command(tmp_path, "reproduce", child.info.run_id)
+    assert (again.returncode, again.stdout.strip()[-9:]) == (0, "identical")
+
+    # A curve that is not what the trial computes is found out.
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").log_metric(
+        child.info.run_id, "loss/val", 0.125, step=2, timestamp=1
+    )
+    differs = command(tmp_path, "reproduce", child.info.run_id)
+    assert differs.returncode == 1
+    assert "differs" in differs.stdout
+
+
+def test_quiet_prints_nothing(tmp_path: Path) -> None:
+    done = command(tmp_path, "run", study(tmp_path), "--n-trials", "2", "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    arguments = ["run", study(tmp_path, epochs=2000), "--set", "search.population=2"]
+    running = _start(tmp_path, arguments)
+    _wait_for_a_told_trial(tmp_path)
+    running.send_signal(sent)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == code, errors
+    (parent,) = parents(tmp_path)
+    assert parent.data.tags["study.state"] == "interrupted"
+    assert not [run for run in runs(tmp_path) if run.info.status == "RUNNING"]
+    _resume_completes(tmp_path, arguments)
+
+
+def test_what_a_killed_program_leaves_is_repaired(tmp_path: Path) -> None:
+    arguments = ["run", study(tmp_path, epochs=2000), "--set", "search.population=2"]
+    running = _start(tmp_path, arguments)
+    _wait_for_a_told_trial(tmp_path)
+    running.kill()
+    running.communicate()
+    _resume_completes(tmp_path, arguments)
+
+
+def _start(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _journal(folder: Path) -> optuna.Study:
+    (path,) = (folder / "journals").glob("*.journal")
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    return optuna.load_study(study_name="commands", storage=storage)
+
+
+def _wait_for_a_told_trial(folder: Path) -> None:
+    for _ in range(600):
+        if list((folder / "journals").glob("*.journal")):
+            try:
+                if any(trial.state.is_finished() for trial in _journal(folder).trials):
+                    return
+            except KeyError:
+                pass  # the study is not in the journal yet
+        time.sleep(0.1)
+    pytest.fail("no trial was told within a minute")
+
+
+def _resume_completes(folder: Path, arguments: list[str]) -> None:
+    time.sleep(1)  # the killed program's writer may be at its last run
+    done = command(folder, *arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    (parent,) = parents(folder)
+    assert parent.info.status == "FINISHED"
+    children = [run for run in runs(folder) if run.info.run_id != parent.info.run_id]
+    numbers = sorted(int(run.data.tags["trial.number"]) for run in children)
+    assert numbers == list(range(8))
+    assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
+    told = _journal(folder).trials
+    assert [trial.number for trial in told] == list(range(8))
+    assert all(trial.state.is_finished() for trial in told)
+
+
+class TestMlflowRun:
+    """`mlflow run` itself; several seconds a case."""
+
+    def mlflow_run(
+        self, cwd: Path, store: Path, *arguments: str, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
+        settings = environment(store, extra)
+        if extra.get("MLFLOW_TRACKING_URI") == "":
+            del settings["MLFLOW_TRACKING_URI"]
+        # Journals would be written into the project's folder: it is the program's own.
+        return subprocess.run(
+            ["mlflow", "run", str(PROJECT), "--env-manager", "local", *arguments],
+            cwd=cwd,
+            env=settings,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    @pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db"])
+    def test_from_outside_adopts_the_run_that_was_opened(
+        self, tmp_path: Path, address: str
+    ) -> None:
+        path = study(tmp_path)
+        done = self.mlflow_run(
+            tmp_path,
+            tmp_path,
+            *("-P", f"study={path}", "-P", "n_trials=3"),
+            MLFLOW_TRACKING_URI=address,
+            MLFLOW_EXPERIMENT_NAME="mine",
+        )
+        assert done.returncode == 0, done.stderr
+        (parent,) = parents(tmp_path)
+        assert parent.info.status == "FINISHED"
+        assert parent.data.tags["mlflow.source.type"] == "PROJECT"
+        assert parent.data.metrics["study/trials"] == 3
+        assert len(runs(tmp_path)) == 4
+        client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+        assert client.get_experiment(parent.info.experiment_id).name == "mine"
+
+        resumed = self.mlflow_run(
+            tmp_path,
+            tmp_path,
+            *("-P", f"study={path}", "-P", "n_trials=5", "-P", "resume=true"),
+            MLFLOW_TRACKING_URI=address,
+            MLFLOW_EXPERIMENT_NAME="mine",
+        )
+        assert resumed.returncode == 0, resumed.stderr
+        (heir,) = parents(tmp_path)
+        assert heir.info.run_id != parent.info.run_id
+        children = [run for run in runs(tmp_path) if run.info.run_id != heir.info.run_id]
+        assert {run.data.tags["mlflow.parentRunId"] for run in children} == {heir.info.run_id}
+        assert len(children) == 5
+
+    def test_unknown_parameter_fails_with_one_line(self, tmp_path: Path) -> None:
+        done = self.mlflow_run(tmp_path, tmp_path, "-P", "nope=1")
+        assert done.returncode != 0
+        assert "unrecognized arguments: --nope 1" in done.stderr
+        (run,) = runs(tmp_path)
+        assert run.info.status == "FAILED"

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.figures import (
+    COLOURS,
+    MARKERS,
+    MOST_CURVE_POINTS,
+    SAVED,
+    SPENT,
+    LearningCurveFigure,
+    describe,
+    epochs_by_type,
+    interactive_figures,
+    max_epochs,
+    study_figures,
+)
+from pipeline.results import (
+    STATE_AFTER,
+    History,
+    StopReason,
+    StudyRecord,
+    TrialRecord,
+    TrialState,
+)
+from pipeline.space import Hyperparameters, Regularization
+
+NAMES = {
+    "validation_loss_by_type",
+    "generalization_plane",
+    "lambda",
+    "dropout",
+    "patience",
+    "learning_curves",
+    "optimization_history",
+    "epochs",
+}
+TOML = """
+name = "study"
+[data]
+source = "sklearn:digits"
+[training]
+max_epochs = 50
+"""
+KINDS = list(Regularization)
+
+
+def history(n_epochs: int, train: float = 0.2, val: float = 0.5) -> History:
+    epochs = np.arange(1.0, n_epochs + 1)
+    score = np.full(n_epochs, 0.9)
+    return History(train + 1 / epochs, val + 1 / epochs, score, score)
+
+
+def hyperparameters(kind: Regularization, number: int = 1) -> Hyperparameters:
+    return Hyperparameters(
+        kind,
+        lambda_=0.0 if kind is Regularization.NONE else 10.0 ** -(1 + number % 5),
+        l1_ratio=0.25 if kind is Regularization.ELASTIC_NET else None,
+        dropout=number % 7 / 10,
+        patience=3 + number % 11,
+    )
+
+
+def trial(
+    number: int,
+    reason: StopReason = StopReason.EARLY_STOPPING,
+    kind: Regularization | None = None,
+    n_epochs: int = 13,
+) -> TrialRecord:
+    kind = KINDS[number % len(KINDS)] if kind is None else kind
+    curves = history(n_epochs, val=0.5 + number % 17 / 100)
+    scalars = {"epochs": float(n_epochs)}
+    if STATE_AFTER[reason] is not TrialState.FAILED and n_epochs:
+        val, train = float(curves.val_loss[-1]), float(curves.train_loss[-1])
+        scalars |= {"val_loss": val, "train_loss": train, "gap": val - train}
+        scalars |= {"best_epoch": float(n_epochs), "overfit_gap": val - train}
+    return TrialRecord(
+        number, f"run{number}", STATE_AFTER[reason], reason,
+        hyperparameters(kind, number), 0, curves, scalars,
+    )  # fmt: skip
+
+
+def study(trials: Sequence[TrialRecord], toml: str = TOML) -> StudyRecord:
+    params = {"data.task": "multiclass"}
+    return StudyRecord("study", "parent", "1", "complete", params, tuple(trials), toml)
+
+
+STUDIES = {
+    "empty": study([]),
+    "one trial": study([trial(0)]),
+    "one type": study([trial(n, kind=Regularization.L2) for n in range(5)]),
+    "all pruned but one": study([trial(0), *(trial(n, StopReason.PRUNED) for n in range(1, 7))]),
+    "no complete trial": study([trial(n, StopReason.PRUNED) for n in range(5)]),
+    "all failed": study([trial(n, StopReason.DIVERGED, n_epochs=n) for n in range(3)]),
+    "many": study([trial(n) for n in range(300)]),
+    "no study file": study([trial(n) for n in range(7)], toml="not = [toml"),
+}
+
+
+def size(png: bytes) -> tuple[int, int]:
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    assert image.format == "PNG"
+    return image.size
+
+
+@pytest.fixture(scope="module")
+def curve_figure() -> LearningCurveFigure:
+    return LearningCurveFigure()
+
+
+def test_every_regularization_type_has_a_colour_and_a_shape_of_its_own():
+    for mapping in (COLOURS, MARKERS):
+        assert set(mapping) == set(Regularization)
+        assert len(set(mapping.values())) == len(Regularization)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (
+            Hyperparameters("l2", 1.2e-3, dropout=0.31, patience=12),
+            "l2, lambda 1.2e-03, dropout 0.31, patience 12",
+        ),
+        (Hyperparameters(), "none, dropout 0.00, patience off"),
+        (
+            Hyperparameters("elastic_net", 0.1, l1_ratio=0.5, patience=3, learning_rate=2e-4),
+            (
+                "elastic_net, lambda 1.0e-01, l1_ratio 0.50, dropout 0.00, patience 3, "
+                "learning rate 2.0e-04"
+            ),
+        ),
+    ],
+)
+def test_a_trial_is_described_in_one_line(chosen, words):
+    assert describe(chosen) == words
+
+
+@pytest.mark.parametrize("reason", list(StopReason))
+@pytest.mark.parametrize("kind", KINDS)
+def test_learning_curves_of_every_type_and_end(curve_figure, kind, reason):
+    assert size(curve_figure.png(7, hyperparameters(kind), history(13), 5, reason)) == (640, 360)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "kept_epoch"),
+    [
+        ([], [], 0),
+        ([0.3], [0.4], 1),
+        ([np.nan], [np.inf], 0),
+        ([0.3, np.nan], [0.4, np.inf], 1),
+        ([np.inf, 1e300, 1e-300], [1e300, 1.0, 1e308], 3),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], 1),
+        ([1.0, 0.0], [1.0, 1e-9], 2),
+        ([0.5, 0.5], [0.5, 0.5], 2),
+        ([0.5, 0.4], [0.5, 0.4], 99),
+    ],
+)
+def test_learning_curves_at_the_edges(curve_figure, train, val, kept_epoch):
+    nothing = np.zeros(len(val))
+    curves = History(np.array(train, float), np.array(val, float), nothing, nothing)
+    png = curve_figure.png(
+        0, hyperparameters(Regularization.L1), curves, kept_epoch, StopReason.DIVERGED
+    )
+    assert size(png) == (640, 360)
+
+
+@settings(max_examples=30, deadline=None)
+@given(losses=st.lists(st.tuples(st.floats(), st.floats()), max_size=7), kept=st.integers(0, 7))
+def test_any_losses_can_be_drawn(curve_figure, losses, kept):
+    train, val = (np.array([pair[i] for pair in losses], dtype=float) for i in (0, 1))
+    curves = History(train, val, train, val)
+    chosen = hyperparameters(Regularization.L2)
+    png = curve_figure.png(1, chosen, curves, kept, StopReason.MAX_EPOCHS)
+    assert size(png) == (640, 360)
+
+
+def test_a_figure_does_not_remember_the_trial_before(curve_figure):
+    """Reused artists must leave nothing behind: neither a log axis nor markers nor words."""
+    wild = History(*(np.geomspace(1e-6, 1e6, 30) for _ in range(4)))
+    first = (3, hyperparameters(Regularization.L2), history(13), 5, StopReason.EARLY_STOPPING)
+    expected = LearningCurveFigure().png(*first)
+    none = hyperparameters(Regularization.NONE)
+    for curves, kept in ((wild, 30), (history(0), 0), (history(1), 1)):
+        curve_figure.png(99, none, curves, kept, StopReason.PRUNED)
+        assert curve_figure.png(*first) == expected
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_of_any_shape_has_all_its_figures(name):
+    images = study_figures(STUDIES[name])
+    assert set(images) == {f"{figure}.png" for figure in NAMES}
+    assert all(min(size(png)) >= 400 for png in images.values())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_of_any_shape_has_all_its_interactive_figures(name):
+    figures = interactive_figures(STUDIES[name])
+    assert set(figures) == NAMES
+    for figure in figures.values():
+        assert figure.layout.title.text
+        assert "NaN" not in figure.to_json()
+
+
+def test_the_same_study_gives_the_same_pictures():
+    record = STUDIES["all pruned but one"]
+    assert study_figures(record) == study_figures(record)
+
+
+def points(figure) -> dict[int, tuple[float, float]]:
+    """Trial number -> place, of the markers in a figure's first panel."""
+    return {
+        int(number): (float(x), float(y))
+        for trace in figure.data
+        if trace.mode == "markers" and trace.yaxis in (None, "y")
+        for number, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "x"),
+    [
+        ("dropout", lambda trial: trial.hyperparameters.dropout),
+        ("patience", lambda trial: trial.hyperparameters.patience),
+        ("optimization_history", lambda trial: trial.number),
+    ],
+)
+def test_points_stand_where_the_record_says(name, x):
+    record = study(
+        [trial(n, StopReason.PRUNED if n % 3 else StopReason.MAX_EPOCHS) for n in range(31)]
+    )
+    drawn = points(interactive_figures(record)[name])
+    assert drawn == {each.number: (x(each), each.val_loss) for each in record.trials}
+
+
+def test_trials_without_a_penalty_have_no_place_beside_lambda():
+    record = study([trial(n) for n in range(31)])
+    figure = interactive_figures(record)["lambda"]
+    penalized = {
+        each.number: (each.hyperparameters.lambda_, each.val_loss)
+        for each in record.trials
+        if each.hyperparameters.regularization is not Regularization.NONE
+    }
+    assert points(figure) == penalized
+    level = next(trace for trace in figure.data if trace.name == "best without penalty")
+    best = min(
+        each.val_loss
+        for each in record.trials
+        if each.hyperparameters.regularization is Regularization.NONE
+    )
+    assert set(level.y) == {best}
+
+
+def test_the_plane_sets_training_against_validation_loss():
+    record = study([trial(n) for n in range(13)])
+    drawn = points(interactive_figures(record)["generalization_plane"])
+    assert drawn == {
+        each.number: (each.scalars["train_loss"], each.val_loss) for each in record.trials
+    }
+    diagonal = interactive_figures(record)["generalization_plane"].data[0]
+    assert list(diagonal.x) == list(diagonal.y)
+
+
+def test_one_colour_a_type_in_every_figure():
+    record = study(
+        [trial(n, StopReason.PRUNED if n % 2 else StopReason.MAX_EPOCHS) for n in range(30)]
+    )
+    for figure in interactive_figures(record).values():
+        for trace in figure.data:
+            kind = next((kind for kind in KINDS if trace.legendgroup == str(kind)), None)
+            if kind is not None:
+                colour = trace.marker.color if trace.mode == "markers" else trace.line.color
+                assert colour == COLOURS[kind]
+
+
+def test_learning_curves_are_those_of_the_record():
+    record = study([trial(n, n_epochs=5 + n) for n in range(11)])
+    drawn: dict[int, dict[int, float]] = {}
+    for trace in interactive_figures(record)["learning_curves"].data:
+        if trace.customdata is not None and trace.yaxis == "y2":
+            for number, epoch, loss in zip(trace.customdata, trace.x, trace.y, strict=True):
+                if math.isfinite(loss):
+                    drawn.setdefault(int(number), {})[int(epoch)] = float(loss)
+    for each in record.trials:
+        curve = drawn[each.number]
+        assert sorted(curve) == list(range(1, len(each.history) + 1))
+        np.testing.assert_allclose([curve[e] for e in sorted(curve)], each.history.val_loss, 1e-6)
+
+
+def test_very_many_curves_are_thinned_but_keep_their_ends():
+    record = study([trial(n, n_epochs=100) for n in range(600)])
+    figure = interactive_figures(record)["learning_curves"]
+    curves = [trace for trace in figure.data if trace.customdata is not None]
+    assert sum(len(trace.x) for trace in curves) <= 3 * MOST_CURVE_POINTS
+    assert all(max(trace.x) == 100 and min(trace.x) == 1 for trace in curves)
+
+
+def test_the_best_so_far_never_rises_and_ends_at_the_best():
+    record = study(
+        [trial(n, StopReason.PRUNED if n % 4 else StopReason.MAX_EPOCHS) for n in range(40)]
+    )
+    figure = interactive_figures(record)["optimization_history"]
+    line = next(trace for trace in figure.data if trace.name == "best so far")
+    assert (np.diff(line.y) <= 0).all()
+    assert (np.diff(line.x) >= 0).all()
+    assert record.best is not None
+    assert line.y[-1] == record.best.val_loss
+    assert line.x[-1] == record.trials[-1].number
+
+
+def test_a_wild_value_is_left_off_the_axis_and_counted():
+    record = study([trial(n) for n in range(40)])
+    wild = trial(40)
+    wild = TrialRecord(**{**vars(wild), "scalars": {**wild.scalars, "val_loss": 9.0, "gap": 1e6}})
+    figure = interactive_figures(study([*record.trials, wild]))["dropout"]
+    assert figure.layout.yaxis2.title.text.endswith("1 beyond")
+    assert figure.layout.yaxis2.range[1] < 1e6
+    assert 40 in points(figure)
+
+
+def test_losses_over_decades_get_a_log_axis():
+    near = study([trial(n) for n in range(7)])
+    far = [
+        TrialRecord(**{**vars(each), "scalars": {**each.scalars, "val_loss": 10.0**each.number}})
+        for each in near.trials
+    ]
+    assert interactive_figures(near)["dropout"].layout.yaxis.type == "linear"
+    assert interactive_figures(study(far))["dropout"].layout.yaxis.type == "log"
+
+
+def test_epochs_trained_and_saved_add_up():
+    reasons = [*StopReason] * 4
+    record = study([trial(n, reason, n_epochs=n + 1) for n, reason in enumerate(reasons)])
+    table = epochs_by_type(record)
+    assert set(table) == {SPENT, *SAVED}
+    total = sum(sum(row.values()) for row in table.values())
+    unsaved = sum(50 - (n + 1) for n, r in enumerate(reasons) if r is StopReason.MAX_EPOCHS)
+    assert total == 50 * len(reasons) - unsaved
+    assert table[SPENT][KINDS[0]] == sum(n + 1 for n in range(len(reasons)) if n % 5 == 0)
+
+
+def test_bars_show_the_epochs():
+    record = study([trial(n, StopReason.PRUNED, n_epochs=10) for n in range(5)])
+    bars = {trace.name: list(trace.x) for trace in interactive_figures(record)["epochs"].data}
+    assert bars == {"trained": [10] * 5, "saved by pruning": [40] * 5}
+
+
+@pytest.mark.parametrize(("toml", "longest"), [(TOML, 50), ("", 13), ("x = [", 13)])
+def test_the_longest_trial_comes_from_the_file_or_else_from_the_trials(toml, longest):
+    assert max_epochs(study([trial(0), trial(1, n_epochs=3)], toml)) == longest
