@@ -8,6 +8,8 @@ handle; `wait` blocks until its run is finished in the store, and raises what we
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import tempfile
@@ -474,6 +476,7 @@ def _begin_work() -> None:
     """Sets up the writing process."""
     # Ctrl-C reaches every process of a terminal; only the study decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(gc.freeze)  # see __main__
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 

@@ -176,7 +176,7 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
 def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
     tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
-    arguments = ["run", study(tmp_path, epochs=2000), "--set", "search.population=2"]
+    arguments = ["run", study(tmp_path, epochs=500), "--set", "search.population=2"]
     running = _start(tmp_path, arguments)
     _wait_for_a_told_trial(tmp_path)
     running.send_signal(sent)
@@ -189,7 +189,7 @@ def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
 
 
 def test_what_a_killed_program_leaves_is_repaired(tmp_path: Path) -> None:
-    arguments = ["run", study(tmp_path, epochs=2000), "--set", "search.population=2"]
+    arguments = ["run", study(tmp_path, epochs=500), "--set", "search.population=2"]
     running = _start(tmp_path, arguments)
     _wait_for_a_told_trial(tmp_path)
     running.kill()
