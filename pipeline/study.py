@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState as OptunaState
@@ -125,7 +126,8 @@ def run_study(
         search = _Search(config, journal, PopulationTrainer(config, splits), tracker, on_progress)
         if resumed:
             search.recover()
-        search.run()
+        with _a_core_for_the_writer():
+            search.run()
         return _conclude(tracker, search.seconds)
     except BaseException as error:
         # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
@@ -233,6 +235,10 @@ class _Search:
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
             self.settle()
             self._show_progress()
+        # While the last runs are written, what concludes the study is imported.
+        import pipeline.figures
+        import pipeline.report  # noqa: F401
+
         self.settle(wait_for_all=True)
 
     def settle(self, wait_for_all: bool = False) -> None:
@@ -352,6 +358,22 @@ def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None
         trial.report(result.val_loss, step=len(result.history))
     value = result.val_loss if result.state is TrialState.COMPLETE else None
     study.tell(trial, value, state=OPTUNA_STATE[result.state])
+
+
+@contextmanager
+def _a_core_for_the_writer() -> Iterator[None]:
+    """Trains on one core less than there are, unless OMP_NUM_THREADS says how many.
+
+    Two threads beside the busy writer were slower on two cores than one. Small products do not
+    use many threads either: no more than four are taken.
+    """
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(4, before - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _conclude(tracker: StudyTracker, seconds: dict[str, float]) -> StudyResult:

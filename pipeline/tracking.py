@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import signal
 import tempfile
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,20 @@ class FinishedTrial:
     ended: int
     has_dropout: bool
 
+    @cached_property
+    def weights_file(self) -> bytes:
+        """The content of `weights.pt`.
+
+        Made before the trial is handed over: the writing process would need a second to import
+        torch for it.
+        """
+        import torch
+
+        content = io.BytesIO()
+        tensors = {name: torch.from_numpy(array) for name, array in self.result.weights.items()}
+        torch.save(tensors, content)
+        return content.getvalue()
+
 
 class StudyTracker:
     """The parent run of one run of a study, and the writer of its children.
@@ -154,6 +169,7 @@ class StudyTracker:
 
     def log(self, trial: FinishedTrial) -> Future[str]:
         """Hands a trial to the writer; `wait` on what is returned before Optuna is told."""
+        assert trial.weights_file
         written: Future[str] = _writer().submit(write_trial, self.parent, trial)
         return written
 
@@ -307,6 +323,10 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
         run_name=f"trial-{trial.number:04d}",
     ).info.run_id
     try:
+        # First the files: to place them MLflow reads the run back, with all metrics it has by then.
+        with tempfile.TemporaryDirectory() as folder:
+            _write_artifacts(Path(folder), trial)
+            client.log_artifacts(run_id, folder)
         history = result.history
         epochs = np.flatnonzero(history.finite)
         metrics = [
@@ -320,9 +340,6 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
         client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
         for start in range(METRICS_PER_BATCH, len(metrics), METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-        with tempfile.TemporaryDirectory() as folder:
-            _write_artifacts(Path(folder), trial)
-            client.log_artifacts(run_id, folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         client.delete_run(run_id)
@@ -510,16 +527,13 @@ def _context_tags() -> dict[str, str]:
 
 
 def _write_artifacts(folder: Path, trial: FinishedTrial) -> None:
-    import torch
-
     result = trial.result
     picture = _learning_curve_figure().png(
         trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
     )
     (folder / "learning_curve.png").write_bytes(picture)
     (folder / HISTORY_FILE).write_text(_history_csv(result.history), encoding="utf-8")
-    weights = {name: torch.from_numpy(array) for name, array in result.weights.items()}
-    torch.save(weights, folder / "weights.pt")
+    (folder / "weights.pt").write_bytes(trial.weights_file)
 
 
 def _history_csv(history: History) -> str:
