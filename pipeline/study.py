@@ -19,6 +19,7 @@ its run is. Nothing is ever read from it but by a resume, which fills the one in
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
