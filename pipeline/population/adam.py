@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -48,16 +49,18 @@ def move_row(state: AdamState, source: int, destination: int) -> None:
         field[destination] = field[source]
 
 
-class Rows:
-    """Adam over K rows, as if they were K parameters of one optimizer.
+class Stepper:
+    """Adam for the first rows of stacked parameters, for as long as they keep in step.
 
-    torch's fused kernel counts steps by parameter, which is what slots of different ages need. The
-    rows are taken apart once: doing it at each step costs as much as the step.
+    Rows of one learning rate and one age that stand together are one block to torch's fused
+    kernel, which knows one step count a tensor: K parameters of one optimizer, so to speak. The
+    blocks are cut once, not at each step.
 
     Args:
         parameters: [K, P], stepped in place.
         gradients: [K, P], read.
         state: Stepped in place.
+        learning_rates: Of the first rows; the rows after them are untouched.
     """
 
     def __init__(
@@ -65,18 +68,27 @@ class Rows:
         parameters: Float[Tensor, "k p"],
         gradients: Float[Tensor, "k p"],
         state: AdamState,
+        learning_rates: Sequence[float],
     ) -> None:
-        stacked = (parameters, gradients, state.first, state.second, state.steps)
-        self._rows = [tensor.unbind() for tensor in stacked]
-        self._steps = state.steps
+        self._steps = state.steps[: len(learning_rates)]
+        stacked = (parameters, gradients, state.first, state.second)
+        ages = list(zip(learning_rates, self._steps.tolist(), strict=True))
+        by_rate: dict[float, list[tuple[Tensor, ...]]] = {}
+        start = 0
+        for (rate, _), block in groupby(ages):
+            end = start + len(list(block))
+            blocks = by_rate.setdefault(rate, [])
+            blocks.append((*(tensor[start:end] for tensor in stacked), state.steps[start]))
+            start = end
+        self._blocks = {
+            rate: [list(part) for part in zip(*blocks, strict=True)]
+            for rate, blocks in by_rate.items()
+        }
 
-    def update(self, learning_rates: Sequence[float]) -> None:
-        """One step for the first `len(learning_rates)` rows; the others are untouched."""
-        n_active = len(learning_rates)
-        self._steps[:n_active] += 1
-        for rate in dict.fromkeys(learning_rates):
-            chosen = [row for row in range(n_active) if learning_rates[row] == rate]
-            w, g, first, second, steps = ([rows[row] for row in chosen] for rows in self._rows)
+    def step(self) -> None:
+        """One step of every row."""
+        self._steps += 1
+        for rate, (w, g, first, second, steps) in self._blocks.items():
             torch._fused_adam_(
                 w,
                 g,

@@ -125,10 +125,9 @@ class NoiseTables:
                 for number, rows in enumerate(self.batches):
                     self._table[epoch - 1, rows] = self._draw(epoch, number)
                 self._drawn.add(epoch)
-        batch = self._table[:, self.batches[step]]
         if len(epochs) == 1:
-            return batch[epochs[0] - 1][None]
-        return batch.index_select(0, torch.tensor(epochs) - 1)
+            return self._table[epochs[0] - 1, self.batches[step]][None]
+        return self._table[:, self.batches[step]].index_select(0, torch.tensor(epochs) - 1)
 
     def _draw_order(self, epoch: int) -> Int[Tensor, " rows"]:
         return row_order(self._seed, self._replicate, epoch, self._n_rows)

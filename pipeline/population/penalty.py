@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,10 +56,8 @@ class Penalty:
         parameters: Float[Tensor, "k p"],
         gradients: Float[Tensor, "k p"],
     ) -> None:
-        self._penalized = tuple(penalized)
-        self._kernels, self._targets = layout.kernels(parameters), layout.kernels(gradients)
-        self._bias_targets = layout.biases(gradients)
-        self._scratch = [torch.empty_like(kernel).contiguous() for kernel in self._kernels]
+        self._layout, self._penalized = layout, tuple(penalized)
+        self._parameters, self._gradients = parameters, gradients
         n_slots = len(parameters)
         self._l1 = parameters.new_zeros(n_slots, 1, 1)
         self._twice_l2 = parameters.new_zeros(n_slots, 1, 1)
@@ -79,30 +77,48 @@ class Penalty:
         for field in (self._l1, self._twice_l2, self._shrink):
             field[destination] = field[source]
 
-    def gather_(
+    def gatherer(
         self,
+        n_active: int,
         kernel_gradients: Sequence[Float[Tensor, "k _ _"]],
-        bias_gradients: Sequence[Float[Tensor, "k _"]],
-    ) -> None:
-        """Writes the loss's gradients plus the penalties' to [K, P], and decays the weights.
+    ) -> Callable[[], None]:
+        """What to call after each backward pass, until a row is set or moved.
 
-        Adding the L2 part is the copy. A part that no slot uses is skipped; for a slot that does
-        not use it, it adds exact zeros.
+        It writes the kernels' gradients plus the penalties' to the first `n_active` rows of
+        [K, P], and decays their weights. Adding the L2 part is the copy. A part that no slot uses
+        is skipped; for a slot that does not use it, it adds exact zeros.
+
+        Args:
+            n_active: Rows that train; `kernel_gradients` may have an idle one more.
+            kernel_gradients: Per layer, where a backward pass writes them.
         """
-        active = slice(len(bias_gradients[0]))
-        l1, twice_l2, shrink = self._l1[active], self._twice_l2[active], self._shrink[active]
-        rows = self._rows[active]
+        rows = self._rows[:n_active]
         any_l1, any_decay = any(row.l1 for row in rows), any(row.decay for row in rows)
-        for bias, target in zip(bias_gradients, self._bias_targets, strict=True):
-            target[active] = bias
-        for layer, gradient in enumerate(kernel_gradients):
-            kernel, target = self._kernels[layer][active], self._targets[layer][active]
-            if not self._penalized[layer]:
-                target.copy_(gradient)
-                continue
-            torch.addcmul(gradient, kernel, twice_l2, out=target)
-            if any_l1:
-                sign = torch.sign(kernel, out=self._scratch[layer][active])
-                target.addcmul_(sign, l1)
-            if any_decay:
-                kernel.mul_(shrink)
+        l1, twice_l2, shrink = (
+            field[:n_active] for field in (self._l1, self._twice_l2, self._shrink)
+        )
+        targets = self._gradients[:n_active]
+        kernels = [
+            (target, gradient[:n_active], kernel, torch.empty_like(gradient[:n_active]))
+            for target, gradient, kernel in zip(
+                self._layout.kernels(targets),
+                kernel_gradients,
+                self._layout.kernels(self._parameters[:n_active]),
+                strict=True,
+            )
+        ]
+
+        def gather() -> None:
+            for penalized, (target, gradient, kernel, sign) in zip(
+                self._penalized, kernels, strict=True
+            ):
+                if not penalized:
+                    target.copy_(gradient)
+                    continue
+                torch.addcmul(gradient, kernel, twice_l2, out=target)
+                if any_l1:
+                    target.addcmul_(torch.sign(kernel, out=sign), l1)
+                if any_decay:
+                    kernel.mul_(shrink)
+
+        return gather

@@ -80,7 +80,6 @@ class PopulationTrainer:
         self._best = torch.zeros_like(self._parameters)
         self._adam = adam.init(self._parameters)
         self._stopping = early_stopping.init(n_rows)
-        self._adam_rows = adam.Rows(self._parameters, self._gradients, self._adam)
         self._penalty = Penalty(
             self._layout, config.model.penalized, self._parameters, self._gradients
         )
@@ -184,6 +183,7 @@ class PopulationTrainer:
                 self._model.activation,
                 self._model.dropped,
                 self._parameters[:n_rows],
+                self._gradients[:n_rows],
             )
         return self._networks[n_rows]
 
@@ -192,18 +192,19 @@ class PopulationTrainer:
         network = self._network()
         n_active, n_rows = len(self._rows), max(len(self._rows), FEWEST_ROWS)
         learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
+        optimizer = adam.Stepper(self._parameters, self._gradients, self._adam, learning_rates)
+        gather = self._penalty.gatherer(n_active, network.kernel_gradients)
         rate = self._rate[:n_rows]
         dropping = bool(rate[:n_active].any())
         orders = self._noise.row_orders(epochs)
         for step, batch in enumerate(self._noise.batches):
             rows = orders[:, batch]
-            x = self._x[rows].expand(n_rows, -1, -1)
-            y = self._y[rows]
+            x = self._x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
             noise = self._noise.dropout(epochs, step) if dropping else None
-            logits = network.forward(x, noise, rate)
-            gradients = network.backward(loss_gradient(self._splits.task, logits, y))
-            self._penalty.gather_(*gradients)
-            self._adam_rows.update(learning_rates)
+            logits = network.forward(x.expand(n_rows, -1, -1), noise, rate)
+            network.backward(loss_gradient(self._splits.task, logits, self._y[rows]))
+            gather()
+            optimizer.step()
 
     @torch.no_grad()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:

@@ -24,11 +24,10 @@ class Stacked:
         self.parameters = normal(K, P, seed=0, dtype=dtype)
         self.gradients = torch.zeros_like(self.parameters)
         self.state = adam.init(self.parameters)
-        self.rows = adam.Rows(self.parameters, self.gradients, self.state)
 
     def step(self, gradients: Tensor, rates: Sequence[float]) -> None:
         self.gradients.copy_(gradients)
-        self.rows.update(rates)
+        adam.Stepper(self.parameters, self.gradients, self.state, rates).step()
 
     def tensors(self) -> tuple[Tensor, ...]:
         return self.parameters, self.state.first, self.state.second, self.state.steps

@@ -89,11 +89,13 @@ class TestGradients:
         noise = torch.rand(
             own_rows, B, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64
         )
-        network = StackedMLP(layout, activation, dropping, flat)
+        gradients = torch.full_like(flat, torch.nan)
+        network = StackedMLP(layout, activation, dropping, flat, gradients)
         logits = network.forward(
             x.expand(K, -1, -1), noise, torch.tensor(rates, dtype=torch.float64)[:, None, None]
         )
-        kernels, biases = network.backward(loss_gradient(task, logits, target))
+        network.backward(loss_gradient(task, logits, target))
+        kernels, biases = network.kernel_gradients, layout.biases(gradients)
         for slot in range(K):
             row = slot if own_rows == K else 0
             plain = unstacked(layout, flat[slot], activation, dropping, rates[slot], noise[row])
@@ -114,9 +116,11 @@ class TestGradients:
         x, target = normal(1, B, D, seed=1), targets(task, n_outputs, 1)
 
         def gradient(k: int) -> Tensor:
-            network = StackedMLP(layout, "tanh", [False], flat.expand(k, -1).contiguous())
+            stacked = flat.expand(k, -1).contiguous()
+            network = StackedMLP(layout, "tanh", [False], stacked, torch.empty_like(stacked))
             logits = network.forward(x.expand(k, -1, -1))
-            return network.backward(loss_gradient(task, logits, target))[0][0]
+            network.backward(loss_gradient(task, logits, target))
+            return network.kernel_gradients[0]
 
         for k in (2, 3, 16):
             many = gradient(k)
@@ -171,11 +175,14 @@ class TestProducts:
         delta = normal(1, n_rows, sizes[-1], seed=2, dtype=torch.float32)
 
         def compute(k: int, own_rows: bool) -> list[Tensor]:
-            network = StackedMLP(layout, "relu", [False] * (len(sizes) - 2), flat.repeat(k, 1))
+            stacked = flat.repeat(k, 1)
+            gradients = torch.empty_like(stacked)
+            dropped = [False] * (len(sizes) - 2)
+            network = StackedMLP(layout, "relu", dropped, stacked, gradients)
             inputs = x.repeat(k, 1, 1) if own_rows else x.expand(k, -1, -1)
             logits = network.forward(inputs).clone()
-            kernels, biases = network.backward(delta.repeat(k, 1, 1))
-            return [logits, *kernels, *biases]
+            network.backward(delta.repeat(k, 1, 1))
+            return [logits, *network.kernel_gradients, *layout.biases(gradients)]
 
         first = [tensor[0] for tensor in compute(2, own_rows=False)]
         for k in (2, 3, 16):
@@ -190,7 +197,7 @@ class TestDropout:
         flat = torch.zeros(2, layout.n_parameters)
         layout.biases(flat)[0].fill_(1.0)  # hidden activations of one
         layout.kernels(flat)[1].fill_(1.0)  # summed
-        network = StackedMLP(layout, "relu", [True], flat)
+        network = StackedMLP(layout, "relu", [True], flat, flat.clone())
         noise = torch.tensor([[[0.0, 0.25, 0.5, 0.75]]])
         rate = torch.tensor([0.5, 0.0])[:, None, None]
         logits = network.forward(torch.zeros(2, 1, 1), noise, rate)
@@ -202,8 +209,8 @@ class TestDropout:
     def test_without_noise_is_the_identity(self) -> None:
         layout = Layout((D, H, 1))
         flat, x = normal(K, layout.n_parameters), normal(K, B, D, seed=1)
-        dropping = StackedMLP(layout, "tanh", [True], flat).forward(x)
-        plain = StackedMLP(layout, "tanh", [False], flat).forward(x)
+        dropping = StackedMLP(layout, "tanh", [True], flat, flat.clone()).forward(x)
+        plain = StackedMLP(layout, "tanh", [False], flat, flat.clone()).forward(x)
         assert torch.equal(dropping, plain)
 
 
