@@ -64,7 +64,7 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 
 test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
-	pytest $(PYTEST_ARGS)
+	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

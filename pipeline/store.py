@@ -56,6 +56,12 @@ def absolute_uri(uri: str, run_id: str | None) -> str:
     )
 
 
+def folder_of(uri: str) -> Path:
+    """Where files that belong to a store go: beside its sqlite file, else the working folder."""
+    prefix = "sqlite:///"
+    return Path(unquote(uri.removeprefix(prefix))).parent if uri.startswith(prefix) else Path.cwd()
+
+
 def probe(uri: str) -> None:
     """Finds out in seconds whether a store answers and can be written to.
 

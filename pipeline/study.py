@@ -42,6 +42,7 @@ from pipeline.population.trainer import PopulationTrainer
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialResult, TrialState
 from pipeline.space import Hyperparameters, SearchSpace
+from pipeline.store import folder_of
 from pipeline.tracking import FinishedTrial, StudyTracker, read_study, run_links, start_writer
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 # Runs that may wait for the tracking store before training waits for it too, in populations.
 BACKLOG = 4
-
-JOURNALS = Path("journals")
 
 OPTUNA_STATE = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -142,12 +141,12 @@ def run_study(
 
 
 def open_journal(config: StudyConfig, tracker: StudyTracker, resumed: bool) -> optuna.Study:
-    """Optuna's study of this run in a journal file.
+    """Optuna's study of this run, in a journal file that lies beside the tracking store.
 
     Raises:
         ConfigError: A study is to be resumed whose journal is gone.
     """
-    path = (JOURNALS / f"{tracker.parent.run_id}.journal").absolute()
+    path = folder_of(tracker.parent.uri) / "journals" / f"{tracker.parent.run_id}.journal"
     if resumed:
         path = Path(tracker.journal)
         if not path.is_file():

@@ -465,7 +465,9 @@ def run_links(record: StudyRecord) -> dict[int, str]:
     uri = tracking_uri()
     root = masked(uri).rstrip("/") if is_server(uri) else ""
     place = f"{root}/#/experiments/{record.experiment_id}/runs"
-    return {trial.number: f"{place}/{trial.run_id}" for trial in record.trials}
+    # Without the last part the UI opens a run as one of its GenAI mode.
+    mode = "?workflowType=machine_learning"
+    return {trial.number: f"{place}/{trial.run_id}{mode}" for trial in record.trials}
 
 
 @lru_cache(maxsize=4)
@@ -513,7 +515,7 @@ def _warm_up() -> None:
 
 @lru_cache(maxsize=1)
 def _learning_curve_figure() -> Any:
-    from pipeline.figures import LearningCurveFigure
+    from pipeline.figures.learning_curve import LearningCurveFigure
 
     return LearningCurveFigure()
 

@@ -1,80 +1,21 @@
-"""The commands as a person gives them: exit codes, one-line errors, signals, `mlflow run`."""
+"""The commands as a person gives them: exit codes, one-line errors, signals."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-PROJECT = Path(__file__).parents[1]
-STUDY = """
-name = "commands"
-[data]
-source = "sklearn:iris"
-[model]
-hidden = [5]
-[training]
-max_epochs = {epochs}
-[search]
-n_trials = 8
-population = 4
-pruner = "none"
-[space]
-patience = "off"
-"""
-
-
-def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    venv = Path(sys.executable).parent
-    return {
-        **kept,
-        "PATH": f"{venv}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(PROJECT),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **(extra or {}),
-    }
-
-
-def command(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=folder,
-        env=environment(folder, extra),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def study(folder: Path, text: str = "", epochs: int = 3) -> str:
-    path = folder / "study.toml"
-    path.write_text(text or STUDY.format(epochs=epochs), encoding="utf-8")
-    return str(path)
-
-
-def runs(folder: Path) -> list[Run]:
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.search_experiments()
-    return list(client.search_runs([experiment.experiment_id for experiment in found]))
-
-
-def parents(folder: Path) -> list[Run]:
-    return [run for run in runs(folder) if "mlflow.parentRunId" not in run.data.tags]
+from tests.commands import PROJECT, command, environment, parents, runs, study
 
 
 class TestHelp:
@@ -239,66 +180,3 @@ def _resume_completes(folder: Path, arguments: list[str]) -> None:
     told = _journal(folder).trials
     assert [trial.number for trial in told] == list(range(8))
     assert all(trial.state.is_finished() for trial in told)
-
-
-class TestMlflowRun:
-    """`mlflow run` itself; several seconds a case."""
-
-    def mlflow_run(
-        self, cwd: Path, store: Path, *arguments: str, **extra: str
-    ) -> subprocess.CompletedProcess[str]:
-        settings = environment(store, extra)
-        if extra.get("MLFLOW_TRACKING_URI") == "":
-            del settings["MLFLOW_TRACKING_URI"]
-        # Journals would be written into the project's folder: it is the program's own.
-        return subprocess.run(
-            ["mlflow", "run", str(PROJECT), "--env-manager", "local", *arguments],
-            cwd=cwd,
-            env=settings,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    @pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db"])
-    def test_from_outside_adopts_the_run_that_was_opened(
-        self, tmp_path: Path, address: str
-    ) -> None:
-        path = study(tmp_path)
-        done = self.mlflow_run(
-            tmp_path,
-            tmp_path,
-            *("-P", f"study={path}", "-P", "n_trials=3"),
-            MLFLOW_TRACKING_URI=address,
-            MLFLOW_EXPERIMENT_NAME="mine",
-        )
-        assert done.returncode == 0, done.stderr
-        (parent,) = parents(tmp_path)
-        assert parent.info.status == "FINISHED"
-        assert parent.data.tags["mlflow.source.type"] == "PROJECT"
-        assert parent.data.metrics["study/trials"] == 3
-        assert len(runs(tmp_path)) == 4
-        client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-        assert client.get_experiment(parent.info.experiment_id).name == "mine"
-
-        resumed = self.mlflow_run(
-            tmp_path,
-            tmp_path,
-            *("-P", f"study={path}", "-P", "n_trials=5", "-P", "resume=true"),
-            MLFLOW_TRACKING_URI=address,
-            MLFLOW_EXPERIMENT_NAME="mine",
-        )
-        assert resumed.returncode == 0, resumed.stderr
-        (heir,) = parents(tmp_path)
-        assert heir.info.run_id != parent.info.run_id
-        children = [run for run in runs(tmp_path) if run.info.run_id != heir.info.run_id]
-        assert {run.data.tags["mlflow.parentRunId"] for run in children} == {heir.info.run_id}
-        assert len(children) == 5
-
-    def test_unknown_parameter_fails_with_one_line(self, tmp_path: Path) -> None:
-        done = self.mlflow_run(tmp_path, tmp_path, "-P", "nope=1")
-        assert done.returncode != 0
-        assert "unrecognized arguments: --nope 1" in done.stderr
-        (run,) = runs(tmp_path)
-        assert run.info.status == "FAILED"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import TrackingError, absolute_uri, masked, named_failure, probe
+from pipeline.store import TrackingError, absolute_uri, folder_of, masked, named_failure, probe
 from pipeline.store import ui_command_and_link as ui
 
 
@@ -104,3 +104,8 @@ def test_link_opens_the_runs_not_the_genai_view() -> None:
         None,
         "https://u:***@host/#/experiments/7/runs?workflowType=machine_learning",
     )
+
+
+def test_files_lie_beside_a_sqlite_store_and_else_in_the_working_folder() -> None:
+    assert folder_of("sqlite:////a/b%20c/m.db") == Path("/a/b c")
+    assert folder_of("https://host") == Path.cwd()

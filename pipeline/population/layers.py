@@ -184,7 +184,7 @@ class StackedMLP:
         """
         self._inputs, self._outputs, self._masks = [], [], []
         column = 0
-        scale = None if rate is None else 1 / (1 - rate)
+        scale: Tensor | float = 1.0 if rate is None else 1 / (1 - rate)
         for layer, width in enumerate(self._widths):
             self._inputs.append(x)
             z = self._product(layer, x)

@@ -1,0 +1,26 @@
+"""Owns the pictures: results in, PNG images and interactive figures out.
+
+A study's figures are described once (`plots`) and drawn twice: by matplotlib for the study's
+folder, by plotly for the report. So the two can never disagree.
+"""
+
+from pipeline.figures.learning_curve import LearningCurveFigure
+from pipeline.figures.matplotlib_renderer import study_figures
+from pipeline.figures.plotly_renderer import interactive_figures
+from pipeline.figures.plots import MOST_CURVE_POINTS
+from pipeline.figures.record import SAVED, SPENT, epochs_by_type, max_epochs
+from pipeline.figures.style import COLOURS, MARKERS, describe
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "MOST_CURVE_POINTS",
+    "SAVED",
+    "SPENT",
+    "LearningCurveFigure",
+    "describe",
+    "epochs_by_type",
+    "interactive_figures",
+    "max_epochs",
+    "study_figures",
+]

@@ -1,0 +1,82 @@
+"""Owns the parts that a study's figures are described with, whoever draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.results import Array
+from pipeline.space import Regularization
+
+
+@dataclass(frozen=True)
+class Points:
+    """Trials of one type, a marker each; hollow ones were pruned."""
+
+    kind: Regularization
+    hollow: bool
+    numbers: list[int]
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line; NaN interrupts it. With `numbers`, each of its points belongs to that trial."""
+
+    name: str
+    colour: str
+    x: Array
+    y: Array
+    dash: bool = False
+    width: float = 1.8
+    numbers: Array | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars, one per place on the y axis, stacked on those that came before."""
+
+    name: str
+    hatch: str
+    opacity: float
+    colours: list[str]
+    widths: Array
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of a panel; without `limits` it shows everything."""
+
+    label: str
+    log: bool = False
+    ticks: tuple[str, ...] = ()  # names of the places 0, 1, 2, ...
+    limits: tuple[float, float] | None = None
+    whole: bool = False  # only whole numbers stand on it
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes and what stands between them."""
+
+    x: Axis
+    y: Axis
+    points: Sequence[Points] = ()
+    lines: Sequence[Line] = ()
+    bars: Sequence[Bars] = ()
+    title: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing yet."""
+        return not (self.points or self.lines or self.bars)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: panels below one another that share x, or beside one another that share y."""
+
+    name: str
+    title: str
+    panels: Sequence[Panel]
+    stacked: bool = True

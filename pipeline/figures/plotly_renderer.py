@@ -1,0 +1,170 @@
+"""Owns a study's figures for the report, drawn with plotly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.figures.parts import Axis, Panel, Plot
+from pipeline.figures.plots import study_plots
+from pipeline.figures.style import COLOURS, FAINT, MARKERS
+from pipeline.results import StudyRecord
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# On a clear ground, so that a page can colour it.
+LAYOUT: dict[str, Any] = {
+    "template": "none",
+    "barmode": "stack",
+    "hovermode": "closest",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "margin": {"l": 70, "r": 16, "t": 56, "b": 48},
+    "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+}
+
+
+def interactive_figures(record: StudyRecord) -> dict[str, go.Figure]:
+    """The figures of `study_figures` for the report, by the same names without the suffix."""
+    return {plot.name: _figure(plot) for plot in study_plots(record)}
+
+
+def _figure(plot: Plot) -> go.Figure:
+    # Late: the process that draws learning curves does without plotly.
+    from plotly.subplots import make_subplots
+
+    n_panels = len(plot.panels)
+    figure = make_subplots(
+        rows=n_panels if plot.stacked else 1,
+        cols=1 if plot.stacked else n_panels,
+        shared_xaxes=plot.stacked,
+        shared_yaxes=not plot.stacked,
+        vertical_spacing=0.06,
+        horizontal_spacing=0.06,
+    )
+    named: set[str] = set()
+    for index, panel in enumerate(plot.panels, start=1):
+        place = {"row": index, "col": 1} if plot.stacked else {"row": 1, "col": index}
+        for trace in (*_bars(panel), *_lines(panel), *_points(panel)):
+            # One legend entry stands for a type or a line in all panels.
+            group = trace["legendgroup"]
+            figure.add_trace(trace | {"showlegend": group not in named}, **place)
+            named.add(group)
+        figure.update_xaxes(_axis(plot, panel, "x"), **place)
+        figure.update_yaxes(_axis(plot, panel, "y"), **place)
+        words = "nothing to show yet" if panel.empty else panel.title
+        at = 0.5 if panel.empty else 1.0
+        refs = {"xref": "x domain", "yref": "y domain"}
+        if words:
+            figure.add_annotation(text=words, x=at, y=at, showarrow=False, **refs, **place)
+    title = {"text": plot.title, "yref": "container", "y": 0.98, "automargin": True}
+    height = 640 if plot.stacked and n_panels > 1 else 440
+    figure.update_layout(LAYOUT, title=title, height=height)
+    return figure
+
+
+def _points(panel: Panel) -> Iterator[dict[str, Any]]:
+    def words(axis: Axis, letter: str) -> str:
+        # A place among named ticks is no value, and says nothing under the cursor.
+        name = re.split(r"\n|;", axis.label)[0]
+        return "" if axis.ticks else f"<br>{name} %{{{letter}:.4g}}"
+
+    for cloud in panel.points:
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"{cloud.kind}, pruned" if cloud.hollow else str(cloud.kind),
+            "legendgroup": str(cloud.kind),
+            "x": cloud.x,
+            "y": cloud.y,
+            "customdata": np.array(cloud.numbers),
+            "hovertemplate": f"trial %{{customdata}}{words(panel.x, 'x')}{words(panel.y, 'y')}",
+            "marker": {
+                "color": COLOURS[cloud.kind],
+                "symbol": MARKERS[cloud.kind][1] + ("-open" if cloud.hollow else ""),
+                "size": 8,
+                "opacity": 0.6 if cloud.hollow else 0.85,
+            },
+        }
+
+
+def _lines(panel: Panel) -> Iterator[dict[str, Any]]:
+    for line in panel.lines:
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "lines",
+            "name": line.name,
+            "legendgroup": line.name,
+            "x": line.x,
+            "y": line.y,
+            "line": {
+                "color": line.colour,
+                "width": line.width,
+                "dash": "dash" if line.dash else "solid",
+            },
+            "hovertemplate": f"{line.name} %{{y:.4g}}<extra></extra>",
+        }
+        if line.numbers is not None:
+            # Many curves: single precision and short integers keep the report small.
+            trace |= {
+                "x": line.x.astype(np.int32),
+                "y": line.y.astype(np.float32),
+                "customdata": line.numbers.astype(np.int32),
+                "opacity": 0.7,
+                "hovertemplate": f"trial %{{customdata}}, {line.name}<br>epoch %{{x}}<br>"
+                "loss %{y:.4g}<extra></extra>",
+            }
+        yield trace
+
+
+def _bars(panel: Panel) -> Iterator[dict[str, Any]]:
+    for bars in panel.bars:
+        yield {
+            "type": "bar",
+            "orientation": "h",
+            "name": bars.name,
+            "legendgroup": bars.name,
+            "x": bars.widths,
+            "y": np.arange(len(bars.widths)),
+            "marker": {
+                "color": bars.colours,
+                "opacity": bars.opacity,
+                "line": {"width": 1, "color": FAINT},
+                "pattern": {"shape": bars.hatch, "solidity": 0.3},
+            },
+            "hovertemplate": f"%{{x}} epochs {bars.name}<extra></extra>",
+        }
+
+
+def _axis(plot: Plot, panel: Panel, which: str) -> dict[str, Any]:
+    axis: Axis = getattr(panel, which)
+    # What panels share is named once.
+    last, first = panel is plot.panels[-1], panel is plot.panels[0]
+    named = (last or not plot.stacked) if which == "x" else (first or plot.stacked)
+    shape: dict[str, Any] = {
+        "type": "log" if axis.log else "linear",
+        "automargin": True,
+        "zeroline": False,
+        "gridcolor": "rgba(128,128,128,0.25)",
+        "linecolor": "rgba(128,128,128,0.6)",
+        "showline": True,
+        "visible": not panel.empty,
+    }
+    if named:
+        words = axis.label.replace("\n", "<br>")
+        shape["title"] = {"text": words, "standoff": 8, "font": {"size": 12}}
+    if axis.log:
+        # Of many decades, the powers of ten alone.
+        shape |= {"nticks": 6, "exponentformat": "power"}
+    if axis.ticks:
+        # Broken where they may be, the names stand side by side on a phone, too.
+        names = [name.replace("_", "_<br>") for name in axis.ticks]
+        shape |= {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 0}
+    if axis.limits is not None:
+        shape["range"] = list(axis.limits)
+    return shape

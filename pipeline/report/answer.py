@@ -1,0 +1,101 @@
+"""Owns the answer: which trial is best, whether the network overfits, what a guardrail is worth."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.figures.style import describe
+from pipeline.report.facts import counts_of
+from pipeline.report.frames import number, scalar
+from pipeline.results import StopReason, StudyRecord, TrialRecord
+from pipeline.space import Regularization
+
+# An overfitting network: past its best epoch the validation loss rose by more than this share, ...
+CLEAR_RISE = 0.05
+# ... or the gap has become more than this share of the validation loss. Below the other share,
+# there is hardly a gap.
+LARGE_GAP, SMALL_GAP = 0.5, 0.1
+
+
+def unregularized(record: StudyRecord) -> TrialRecord | None:
+    """The trial that the others are held against: no penalty, least dropout, asked first."""
+    free = [
+        trial
+        for trial in record.trials
+        if trial.hyperparameters.regularization is Regularization.NONE
+        and math.isfinite(trial.val_loss)
+    ]
+    return min(free, key=lambda trial: (trial.hyperparameters.dropout, trial.number), default=None)
+
+
+def answer(record: StudyRecord) -> list[str]:
+    """Up to three sentences."""
+    best, reference = record.best, unregularized(record)
+    if best is None:
+        counts = counts_of(record)
+        told = f"{counts['pruned']} pruned, {counts['failed']} failed"
+        nothing = f"No trial ran to its end, so there is no best one ({told})."
+        return [
+            nothing if record.trials else "No trial has ended yet.",
+            *([_overfitting(reference)] if reference else []),
+        ]
+    found = (
+        f"Trial {best.number} is best ({describe(best.hyperparameters)}): validation loss "
+        f"{number(best.val_loss)} at epoch {number(scalar(best, 'best_epoch'))}, "
+        f"training loss {number(scalar(best, 'train_loss'))}, "
+        f"gap {number(scalar(best, 'gap'))}."
+    )
+    if reference is None:
+        return [
+            found,
+            "No trial without regularization gave a value, so there is nothing to hold it against.",
+        ]
+    if best.number == reference.number:
+        worth = "No guardrail that was tried did better than none, on this one split."
+    else:
+        worth = _worth(best, reference)
+    return [found, _overfitting(reference), worth]
+
+
+def _overfitting(reference: TrialRecord) -> str:
+    chosen = reference.hyperparameters
+    named = f"trial {reference.number}: {describe(chosen)}"
+    start = "Without regularization" if chosen.dropout == 0 else "With the least regularization"
+    gap, last_gap = scalar(reference, "gap"), scalar(reference, "overfit_gap")
+    epochs, kept = scalar(reference, "epochs"), scalar(reference, "best_epoch")
+    val = reference.history.val_loss
+    last_val = float(val[-1]) if len(val) else math.nan
+    rise = last_val / reference.val_loss - 1 if reference.val_loss > 0 else math.nan
+    share = last_gap / last_val if last_val > 0 else math.nan
+    if rise > CLEAR_RISE or share > LARGE_GAP:
+        verdict = "the network overfits"
+    elif share < SMALL_GAP:
+        verdict = "the network hardly overfits"
+    else:
+        verdict = "the network overfits a little"
+    sentence = (
+        f"{start} ({named}) {verdict}: its gap is {number(gap)} at the kept epoch "
+        f"{number(kept)} and {number(last_gap)} at the last epoch {number(epochs)}"
+    )
+    if rise > 0:
+        sentence += f", where validation loss stands {rise:.0%} above its best"
+    if reference.stop_reason is StopReason.PRUNED:
+        sentence += ", when it was pruned"
+    return sentence + "."
+
+
+def _worth(best: TrialRecord, reference: TrialRecord) -> str:
+    parts = []
+    for what, now, before in (
+        ("validation loss", best.val_loss, reference.val_loss),
+        ("the gap", scalar(best, "gap"), scalar(reference, "gap")),
+    ):
+        if before > 0 and math.isfinite(now):
+            change = 1 - now / before
+            # A gap may change sign: then no percentage says anything.
+            size = f" by {abs(change):.0%}" if now > 0 else f" to {number(now)}"
+            parts.append(f"{'lowers' if change >= 0 else 'raises'} {what}{size}")
+    against = f"Against trial {reference.number}, the best trial "
+    if not parts:
+        return f"{against}has the lower validation loss, on this one split."
+    return f"{against}{' and '.join(parts)}, on one split and one seed: it is not yet confirmed."

@@ -1,0 +1,106 @@
+"""Owns the caveats: what a reader should know before believing the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.figures.record import config_of
+from pipeline.report.facts import counts_of, range_text, ranges_of, types_of
+from pipeline.report.frames import scalar
+from pipeline.results import StopReason, StudyRecord, TrialRecord
+from pipeline.space import Range, Regularization
+
+# A winner this close to an end of its range, as a share of it, may lie beyond that end.
+EDGE = 0.05
+
+# Fewer trials than this for each hyperparameter searched cover the space too thinly to tell.
+TRIALS_PER_HYPERPARAMETER = 10
+
+# From this share of failed trials on, it is the study that is wrong, not the trials.
+MANY_FAILED = 0.1
+
+
+def caveats(record: StudyRecord) -> list[str]:
+    """One sentence each."""
+    return [*_budget(record), *_failures(record), *_edges(record), *_patience(record)]
+
+
+def _budget(record: StudyRecord) -> Iterator[str]:
+    told, config = len(record.trials), config_of(record)
+    if config and told < config.search.n_trials:
+        yield f"The study is not finished: {told} of {config.search.n_trials} trials have ended."
+    searched = [each for each in ranges_of(record).values() if not each.fixed]
+    dimensions = len(searched) + (len(types_of(record)) > 1)
+    enough = TRIALS_PER_HYPERPARAMETER * dimensions
+    if told < enough:
+        yield (
+            f"The budget is small: {told} {'trial' if told == 1 else 'trials'} in a space of "
+            f"{dimensions} {'dimension' if dimensions == 1 else 'dimensions'}; "
+            f"{enough} or more would cover it better."
+        )
+
+
+def _failures(record: StudyRecord) -> Iterator[str]:
+    counts, told = counts_of(record), len(record.trials)
+    if counts["failed"] > MANY_FAILED * told:
+        yield (
+            f"{counts['failed']} of {told} trials failed: look at their stop reasons; a smaller "
+            "learning rate or lambda often helps."
+        )
+    if told > 1 and counts["complete"] < 2:
+        yield f"Only {counts['complete']} of {told} trials ran to their end."
+
+
+def _edges(record: StudyRecord) -> Iterator[str]:
+    best, config = record.best, config_of(record)
+    if best is None or config is None:
+        return
+    for key, each in ranges_of(record).items():
+        value = _chosen(best, key)
+        if value is None or each.fixed:
+            continue
+        low, high = _inner(each)
+        # Nothing lies beyond 0 or, for a share, beyond 1.
+        if value <= low and each.low > 0:
+            end = "lower"
+        elif value >= high and not (key == "l1_ratio" and each.high == 1):
+            end = "upper"
+        else:
+            continue
+        where = f"the {end} edge of its range ({range_text(each)})"
+        yield f"The best {key}, {value:.3g}, is at {where}: widen it."
+    longest, kept = config.training.max_epochs, scalar(best, "best_epoch")
+    if longest > 1 and kept >= (1 - EDGE) * longest:
+        yield (
+            f"The best trial was best at epoch {kept:.0f} of {longest}: it might improve with "
+            "more epochs."
+        )
+
+
+def _inner(each: Range[int] | Range[float]) -> tuple[float, float]:
+    """The range without its edges, on its own scale."""
+    if each.log:
+        share = (each.high / each.low) ** EDGE
+        return each.low * share, each.high / share
+    share = EDGE * (each.high - each.low)
+    return each.low + share, each.high - share
+
+
+def _chosen(trial: TrialRecord, key: str) -> float | None:
+    """A hyperparameter's value, None where it does not apply or its edge says nothing."""
+    chosen = trial.hyperparameters
+    penalized = chosen.regularization is not Regularization.NONE
+    return {
+        "lambda": chosen.lambda_ if penalized else None,
+        "l1_ratio": chosen.l1_ratio,
+        "dropout": chosen.dropout,
+        "patience": None,  # a longer one never ends a trial at a worse epoch
+        "learning_rate": chosen.learning_rate,
+    }[key]
+
+
+def _patience(record: StudyRecord) -> Iterator[str]:
+    patient = [trial for trial in record.complete if trial.hyperparameters.patience != "off"]
+    stopped = any(trial.stop_reason is StopReason.EARLY_STOPPING for trial in patient)
+    if patient and not stopped:
+        yield "No trial stopped early: patience was never used, so more epochs may help."

@@ -1,0 +1,70 @@
+"""Commands run as a person runs them, in a folder of their own, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+PROJECT = Path(__file__).parents[1]
+STUDY = """
+name = "commands"
+[data]
+source = "sklearn:iris"
+[model]
+hidden = [5]
+[training]
+max_epochs = {epochs}
+[search]
+n_trials = 8
+population = 4
+pruner = "none"
+[space]
+patience = "off"
+"""
+
+
+def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    venv = Path(sys.executable).parent
+    return {
+        **kept,
+        "PATH": f"{venv}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **(extra or {}),
+    }
+
+
+def command(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=environment(folder, extra),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def study(folder: Path, text: str = "", epochs: int = 3) -> str:
+    path = folder / "study.toml"
+    path.write_text(text or STUDY.format(epochs=epochs), encoding="utf-8")
+    return str(path)
+
+
+def runs(folder: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.search_experiments()
+    return list(client.search_runs([experiment.experiment_id for experiment in found]))
+
+
+def parents(folder: Path) -> list[Run]:
+    return [run for run in runs(folder) if "mlflow.parentRunId" not in run.data.tags]
