@@ -5,7 +5,7 @@ From a notebook:
     from pipeline import load_config, run_study
 
     result = run_study(load_config("studies/breast_cancer.toml"))
-    result.trials, result.best, result.run_id
+    result.trials, result.best_trial, result.parent_run_id
 """
 
 from __future__ import annotations

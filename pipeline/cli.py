@@ -7,12 +7,15 @@ stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.config import StudyConfig
     from pipeline.study import StudyResult
 
@@ -23,6 +26,21 @@ SHORTCUTS = {
     "seed": "seed",
     "max_epochs": "training.max_epochs",
     "target": "data.target",
+}
+
+
+# The columns of `types_frame` that the closing table shows, in 80 characters.
+TYPE_COLUMNS = {
+    "regularization": "type",
+    "trials": "trials",
+    "complete": "done",
+    "pruned": "pruned",
+    "failed": "failed",
+    "best_val_loss": "val loss",
+    "best_gap": "gap",
+    "best_lambda": "lambda",
+    "best_dropout": "dropout",
+    "best_epoch": "epoch",
 }
 
 
@@ -109,11 +127,8 @@ def _run(chosen: argparse.Namespace) -> int:
     from pipeline.progress import report_progress
 
     config = _configure(chosen)
-    import optuna
-
     from pipeline.study import run_study
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with report_progress(config, quiet=chosen.quiet) as on_progress:
         result = run_study(config, resume=chosen.resume, on_progress=on_progress)
     if not chosen.quiet:
@@ -122,8 +137,6 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _configure(chosen: argparse.Namespace) -> StudyConfig:
-    from pathlib import Path
-
     from pipeline.config import FILE_SOURCES, load_config, parse_assignment
 
     overrides: dict[str, Any] = dict(map(parse_assignment, chosen.assignments))
@@ -132,10 +145,26 @@ def _configure(chosen: argparse.Namespace) -> StudyConfig:
             overrides[key] = getattr(chosen, option)
     if chosen.data is not None:
         scheme, _, name = chosen.data.partition(":")
-        # A path on the command line is relative to where the command was given.
         anchored = scheme in FILE_SOURCES and name
-        overrides["data.source"] = f"{scheme}:{Path(name).absolute()}" if anchored else chosen.data
-    return load_config(chosen.study, overrides)
+        path = _where_called(name).absolute() if anchored else name
+        overrides["data.source"] = f"{scheme}:{path}"
+    return load_config(_where_called(chosen.study), overrides)
+
+
+def _where_called(name: str) -> Path:
+    """A path of the command line, relative to where the command was given.
+
+    `mlflow run` runs the program in the project's folder: what is not there is looked for where
+    `mlflow run` itself was called.
+    """
+    from pathlib import Path
+
+    from pipeline.store import ancestor_folders
+
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return Path(name)
+    found = (folder / name for folder in ancestor_folders() if (folder / name).exists())
+    return next(found, Path(name))
 
 
 def _reproduce(chosen: argparse.Namespace) -> int:
@@ -157,50 +186,54 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _print_result(result: StudyResult) -> None:
+    import rich.box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from pipeline.figures import describe
     from pipeline.report import types_frame
     from pipeline.store import ui_command_and_link
     from pipeline.tracking import tracking_uri
 
-    console = Console(highlight=False)
-    record, best = result.record, result.best
+    # Plain prints but for the table: a sentence, a command or a link must not be wrapped.
+    record, best = result.record, result.best_trial
+    print()
     if best is None:
-        console.print("no trial was completed: there is no best one")
+        print("no trial was completed: there is no best one")
     else:
-        chosen = best.hyperparameters
-        console.print(
-            f"best: trial {best.number}, validation loss {best.val_loss:.4f}, "
-            f"gap {best.scalars['gap']:+.4f}: {chosen.regularization}, "
-            f"lambda {chosen.lambda_:.3g}, dropout {chosen.dropout:.3g}, "
-            f"patience {chosen.patience}, best epoch {best.scalars['best_epoch']:.0f}"
+        print(f"best: trial {best.number}, {describe(best.hyperparameters)}")
+        print(
+            f"      validation loss {best.val_loss:.4f} at epoch {best.scalars['best_epoch']:.0f}, "
+            f"gap {best.scalars['gap']:.4f}"
         )
-    frame = types_frame(record)
-    table = Table(title=f"{escape(record.name)}: by regularization type", title_justify="left")
-    for column in frame.columns:
-        table.add_column(str(column).replace("_", " "))
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+    print()
+    title = f"{escape(record.name)}, by regularization type"
+    table = Table(title=title, title_justify="left", box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in TYPE_COLUMNS.values():
+        table.add_column(heading, no_wrap=True, justify="left" if not table.columns else "right")
+    for _, row in types_frame(record).iterrows():
+        table.add_row(*(_cell(row[column]) for column in TYPE_COLUMNS))
+    Console(highlight=False).print(table)
     uri = tracking_uri()
     command, link = ui_command_and_link(uri, record.experiment_id)
-    # Plain prints: a command and a link must not be wrapped, or they cannot be copied.
     print(f"parent run: {record.run_id}")
     if command:
-        print(f"open it:    {command}")
-    print(f"            {link}")
+        print(f"start UI:   {command}")
+    print(f"open it:    {link}")
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
+        return "" if value != value else f"{value:.3g}"
     return str(value)
 
 
 def _count(text: str) -> int | None:
-    return int(text) if text else None
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, however: {text!r}") from None
 
 
 def _text(text: str) -> str | None:
@@ -208,8 +241,8 @@ def _text(text: str) -> str | None:
 
 
 def _flag(text: str) -> bool:
-    known = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True}
-    known["yes"] = True
+    known = {"": False, "false": False, "0": False, "no": False}
+    known |= {"true": True, "1": True, "yes": True}
     if text.lower() not in known:
         raise argparse.ArgumentTypeError(f"resume must be true or false, however: {text!r}")
     return known[text.lower()]

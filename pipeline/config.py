@@ -158,7 +158,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(
@@ -183,7 +183,7 @@ def parse_config(
     try:
         return StudyConfig.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_describe(error, document, place)) from error
+        raise ConfigError(_describe(error, document, place, overrides or {})) from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -227,7 +227,21 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
             data["source"] = f"{scheme}:{folder / Path(name).expanduser()}"  # type: ignore[index]
 
 
-def _describe(error: ValidationError, document: Mapping[str, Any], place: str) -> str:
+# What pydantic calls by its own types.
+_RULES = {
+    "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}
+
+
+def _describe(
+    error: ValidationError,
+    document: Mapping[str, Any],
+    place: str,
+    overrides: Mapping[str, Any],
+) -> str:
     """One line for the first thing that is wrong: rule, received value, place."""
     details = error.errors(include_url=False)
     # Of a union's branches, the one that is not a fixed word explains best what was wrong.
@@ -241,11 +255,15 @@ def _describe(error: ValidationError, document: Mapping[str, Any], place: str) -
         line = f"{last} must be given, however: it is absent"
     elif "however:" in message:
         line = message
+    elif first["type"] in _RULES:
+        line = f"{last} {_RULES[first['type']]}, however: {first['input']!r}"
     else:
         rule = message[0].lower() + message[1:]
         rule = rule.replace("input should be", f"{last} must be", 1)
         rule = rule if rule.startswith(f"{last} must") else f"{last}: {rule}"
         line = f"{rule}, however: {first['input']!r}"
+    if any(key == given or key.startswith(f"{given}.") for given in overrides):
+        place = f"override of {place}"
     return f"{line} ({place}, {key})" if key else f"{line} ({place})"
 
 

@@ -184,11 +184,24 @@ def split(table: Table, config: DataConfig, seed: int, replicate: int = 0) -> Sp
     if labels is not None:
         _check_classes(table, (train_rows, val_rows, test_rows))
 
-    scaler = StandardScaler().fit(table.features[train_rows])
-    target_mean, target_scale = 0.0, 1.0
-    if table.task is Task.REGRESSION:
-        target_mean = float(table.target[train_rows].mean())
-        target_scale = float(table.target[train_rows].std()) or 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler().fit(table.features[train_rows])
+        target_mean, target_scale = 0.0, 1.0
+        if table.task is Task.REGRESSION:
+            target_mean = float(table.target[train_rows].mean())
+            target_scale = float(table.target[train_rows].std())
+    for name, mean, scale in zip(
+        (*table.feature_names, table.target_name),
+        (*scaler.mean_, target_mean),
+        (*scaler.scale_, target_scale),
+        strict=True,
+    ):
+        if not (np.isfinite(mean) and np.isfinite(scale) and scale > 0):
+            raise ConfigError(
+                "a column's mean and deviation must be finite, and the target's deviation not 0, "
+                f"however: mean {mean:.3g}, deviation {scale:.3g} "
+                f"({table.source}, column {name!r})"
+            )
 
     def standardized(rows: Rows) -> tuple[Matrix, Matrix]:
         target = (table.target[rows] - target_mean) / target_scale
@@ -278,12 +291,15 @@ def _read_file(scheme: str, path: Path, place: str) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise ConfigError(f"a table must have rows, however: the file is empty ({place})")
     try:
-        return _read_csv(path) if scheme == "csv" else pd.read_parquet(path)
+        frame = _read_csv(path) if scheme == "csv" else pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise whatever their parsers raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"a table must be {scheme.upper()}, however: {reason} ({place})"
         ) from error
+    # What a data frame was indexed by is a column like any other, unless it only counts rows.
+    named = frame.index.nlevels > 1 or frame.index.name is not None
+    return frame.reset_index() if named else frame
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -294,6 +310,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     # With a header, pandas renames a second "x" to "x.1" and makes a column without a name the
     # index; without one, it refuses a second line that is longer than the first.
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False).iloc[0]
+    if all(_like_number(name) for name in names):
+        raise ValueError(f"its first line is numbers ({names[0]!r}, ...), not column names")
     if names.duplicated().any():
         frame.columns = pd.Index(names)
     return frame
@@ -441,5 +459,15 @@ def _too_small(table: Table, strata: NDArray[np.float64] | None, detail: str) ->
     return ConfigError(
         "every class must have enough distinct rows for three splits, however: "
         f"{table.classes[smallest]!r} has {counts[smallest]} ({table.source}, "
-        f"column {table.target_name!r}: {detail})"
+        f"column {table.target_name!r})"
     )
+
+
+def r_squared(mean_squared_error: float, variance: float) -> float:
+    """Share of a target's variance that is explained; 1 or 0 where it has none.
+
+    scikit-learn's `r2_score` draws the same line for a constant target.
+    """
+    if variance == 0:
+        return float(mean_squared_error == 0)
+    return 1 - mean_squared_error / variance

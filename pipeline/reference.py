@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import ModelConfig, StudyConfig
-from pipeline.data import Splits, Task
+from pipeline.data import Splits, Task, r_squared
 from pipeline.population.noise import dropout_noise, initial_parameters, row_order
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters, Regularization
@@ -184,7 +184,7 @@ def measure(task: Task, logits: Tensor, target: Tensor) -> tuple[float, float]:
     """Loss, and accuracy or R squared."""
     loss = float(mean_loss(task, logits, target))
     if task is Task.REGRESSION:
-        return loss, 1 - loss / float(target.var(correction=0))
+        return loss, r_squared(loss, float(target.var(correction=0)))
     if task is Task.MULTICLASS:
         return loss, float((logits.argmax(dim=1) == target).double().mean())
     return loss, float(((logits.squeeze(1) > 0) == (target > 0.5)).double().mean())

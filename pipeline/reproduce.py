@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from pipeline.config import ConfigError
 from pipeline.data import load_table, split
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import History, StopReason
+from pipeline.results import History, StopReason, TrialRecord, TrialResult
 from pipeline.tracking import read_trial
 
 
@@ -21,8 +21,10 @@ class Comparison:
         number: The trial's number.
         epochs: Epochs compared.
         difference: Largest absolute difference of any value at any epoch; infinity where the
-            retrained trial ended earlier.
-        curve, epoch: Where it is.
+            retrained trial ended at another epoch or for another reason.
+        curve: Where it is: a field of `History`, or "end".
+        epoch: Likewise; 0 where there is no difference.
+        end: The epoch and the reason of the end.
     """
 
     number: int
@@ -30,6 +32,7 @@ class Comparison:
     difference: float
     curve: str
     epoch: int
+    end: str
 
     @property
     def identical(self) -> bool:
@@ -37,7 +40,7 @@ class Comparison:
         return self.difference == 0
 
     def __str__(self) -> str:
-        what = f"trial {self.number}, {self.epochs} epochs"
+        what = f"trial {self.number}, {self.epochs} epochs compared, {self.end}"
         if self.identical:
             return f"{what}: identical"
         return (
@@ -66,22 +69,25 @@ def reproduce(run_id: str) -> Comparison:
     for _ in range(n_epochs):
         if trainer.train_epoch()[0].stop_reason is not None:
             break
-    retrained = trainer.unload(0, StopReason.PRUNED).history
-    return compare(record.number, record.history, retrained)
+    # A trial that does not stop by itself where its run ended was pruned there, or differs.
+    return compare(record, n_epochs, trainer.unload(0, StopReason.PRUNED))
 
 
-def compare(number: int, logged: History, retrained: History) -> Comparison:
-    """Compares the epochs that were logged; a diverged trial logged its finite ones only."""
-    worst = Comparison(number, len(logged), 0.0, "", 0)
+def compare(record: TrialRecord, n_epochs: int, retrained: TrialResult) -> Comparison:
+    """Compares the ends, and every epoch that was logged: a diverged trial logs its finite ones."""
+    logged = record.history
+    end = f"{record.stop_reason} at epoch {n_epochs}"
+    same = Comparison(record.number, len(logged), 0.0, "", 0, end)
+    if (len(retrained.history), retrained.stop_reason) != (n_epochs, record.stop_reason):
+        return replace(same, difference=float("inf"), curve="end", epoch=len(retrained.history))
+    worst = same
     for field in fields(History):
-        first, second = getattr(logged, field.name), getattr(retrained, field.name)
-        if len(second) < len(first):
-            return Comparison(number, len(logged), float("inf"), field.name, len(second) + 1)
-        if not len(first):
-            continue
+        first, second = getattr(logged, field.name), getattr(retrained.history, field.name)
+        if len(first) > len(second):
+            return replace(same, difference=float("inf"), curve=field.name, epoch=len(second) + 1)
         apart = np.abs(first - second[: len(first)])
         apart = np.where(np.isnan(apart), np.inf, apart)
-        if apart.max() > worst.difference:
+        if len(apart) and apart.max() > worst.difference:
             epoch = int(apart.argmax())
-            worst = Comparison(number, len(logged), float(apart[epoch]), field.name, epoch + 1)
+            worst = replace(same, difference=float(apart[epoch]), curve=field.name, epoch=epoch + 1)
     return worst

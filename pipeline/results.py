@@ -104,9 +104,8 @@ class History:
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        """Epochs at which all four values are numbers."""
-        curves = np.stack([getattr(self, field.name) for field in fields(self)])
-        return np.asarray(np.isfinite(curves).all(axis=0))
+        """Epochs at which both losses are numbers: a score is one wherever its loss is."""
+        return np.isfinite(self.train_loss) & np.isfinite(self.val_loss)
 
 
 def generalization_gap(train_loss: Array, val_loss: Array) -> Array:

@@ -46,7 +46,7 @@ def absolute_uri(uri: str, run_id: str | None) -> str:
     scheme, separator, path = uri.partition(":///")
     if scheme != "sqlite" or not separator or path.startswith(("/", ":memory:")) or not path:
         return uri
-    for folder in _ancestor_folders():
+    for folder in ancestor_folders():
         database = (folder / unquote(path)).resolve()
         if run_id is None or _holds(database, run_id):
             return f"sqlite:///{database}"
@@ -56,10 +56,16 @@ def absolute_uri(uri: str, run_id: str | None) -> str:
     )
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a sqlite store; None for any other store."""
+    prefix = "sqlite:///"
+    return Path(unquote(uri.removeprefix(prefix))) if uri.startswith(prefix) else None
+
+
 def folder_of(uri: str) -> Path:
     """Where files that belong to a store go: beside its sqlite file, else the working folder."""
-    prefix = "sqlite:///"
-    return Path(unquote(uri.removeprefix(prefix))).parent if uri.startswith(prefix) else Path.cwd()
+    file = sqlite_file(uri)
+    return Path.cwd() if file is None else file.parent
 
 
 def probe(uri: str) -> None:
@@ -73,6 +79,12 @@ def probe(uri: str) -> None:
         import requests
 
         requests.get(uri.rstrip("/") + "/health", timeout=5).raise_for_status()
+        return
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        # Opening it would leave an empty file behind.
+        if not os.access(file.parent, os.W_OK):
+            raise OSError(f"no file can be made in {file.parent}")
     elif scheme.partition("+")[0] in DATABASES:
         import sqlalchemy
 
@@ -104,20 +116,25 @@ def impatient() -> Iterator[None]:
 
 
 @contextmanager
-def named_failure(uri: str) -> Iterator[None]:
+def named_failure(uri: str, *expected: type[Exception]) -> Iterator[None]:
     """Turns whatever a store raises into one line that says which store it was.
+
+    Args:
+        uri: The store.
+        expected: What it may raise besides errors of the network, of a database, of a file, and
+            of a database driver that is not installed.
 
     Raises:
         TrackingError: Something did.
     """
     import requests
     import sqlalchemy
-    from mlflow.exceptions import MlflowException
 
-    expected = (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
+    failures: tuple[type[Exception], ...] = (OSError, ImportError, *expected)
+    failures += (requests.RequestException, sqlalchemy.exc.SQLAlchemyError)
     try:
         yield
-    except expected as error:
+    except failures as error:
         cause: BaseException = error
         if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
             cause = error.orig
@@ -129,14 +146,18 @@ def named_failure(uri: str) -> Iterator[None]:
 
 def ui_command_and_link(uri: str, experiment_id: str) -> tuple[str | None, str]:
     """How to open an experiment: a command that starts the UI (None for a server), and a link."""
-    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    # Trials, best first: without the first part the UI would open in its GenAI mode.
+    page = (
+        f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+        "&orderByKey=metrics.%60final%2Fval_loss%60&orderByAsc=true"
+    )
     if is_server(uri):
         return None, f"{masked(uri).rstrip('/')}/{page}"
     command = f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri '{masked(uri)}'"
     return command, f"http://127.0.0.1:5000/{page}"
 
 
-def _ancestor_folders() -> Iterator[Path]:
+def ancestor_folders() -> Iterator[Path]:
     """The working folders of this process and of its ancestors, nearest first.
 
     Without /proc only the first is known.

@@ -38,6 +38,7 @@ from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import ConfigError, StudyConfig
 from pipeline.data import load_table, split
+from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialResult, TrialState
@@ -81,18 +82,18 @@ class StudyResult:
 
     Attributes:
         record: The study as the tracking store tells of it.
-        trials: One row a trial; the columns of `trials.csv`.
-        best: The complete trial with the lowest validation loss.
+        trials: One row a trial: `trials.csv` and the run ids.
+        best_trial: The complete trial with the lowest validation loss.
         seconds: Wall time by phase: `ask`, `train`, `track`, `tell`.
     """
 
     record: StudyRecord
     trials: pd.DataFrame
-    best: TrialRecord | None
+    best_trial: TrialRecord | None
     seconds: dict[str, float]
 
     @property
-    def run_id(self) -> str:
+    def parent_run_id(self) -> str:
         """The parent run."""
         return self.record.run_id
 
@@ -117,18 +118,20 @@ def run_study(
     start_writer()
     table = load_table(config.data)
     splits = split(table, config.data, config.seed)
-    tracker = StudyTracker.resume(config, table, splits) if resume else None
-    resumed = tracker is not None
-    tracker = tracker or StudyTracker.start(config, table, splits)
-    search = None
+    tracker: StudyTracker | None = None
+    search: _Search | None = None
     try:
-        journal = open_journal(config, tracker, resumed)
-        search = _Search(config, journal, PopulationTrainer(config, splits), tracker, on_progress)
-        if resumed:
-            search.recover()
-        with _a_core_for_the_writer():
+        with held_back() as stop_if_asked, _a_core_for_the_writer(), _quiet_optuna():
+            tracker = StudyTracker.resume(config, table, splits) if resume else None
+            resumed = tracker is not None
+            tracker = tracker or StudyTracker.start(config, table, splits)
+            journal = open_journal(config, tracker, resumed)
+            trainer = PopulationTrainer(config, splits)
+            search = _Search(config, journal, trainer, tracker, on_progress, stop_if_asked)
+            if resumed:
+                search.recover()
             search.run()
-        return _conclude(tracker, search.seconds)
+            return _conclude(tracker, search.seconds)
     except BaseException as error:
         # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
         # ended is told; what was in training stays asked, for a resume to train again.
@@ -136,7 +139,9 @@ def run_study(
         with suppress(Exception):  # the first error is the one to hear of
             if search is not None:
                 search.settle(wait_for_all=True)
-        tracker.finish("interrupted" if interrupted else "failed")
+        with suppress(Exception):
+            if tracker is not None:
+                tracker.finish("interrupted" if interrupted else "failed")
         raise
 
 
@@ -206,6 +211,7 @@ class _Search:
     trainer: PopulationTrainer
     tracker: StudyTracker
     on_progress: Callable[[Progress], None] | None
+    stop_if_asked: Callable[[], None]
 
     running: dict[int, _Running] = field(default_factory=dict)
     ended: deque[_Ended] = field(default_factory=deque)
@@ -235,6 +241,7 @@ class _Search:
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
             self.settle()
             self._show_progress()
+            self.stop_if_asked()
         # While the last runs are written, what concludes the study is imported.
         import pipeline.figures
         import pipeline.report  # noqa: F401
@@ -246,7 +253,7 @@ class _Search:
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
         while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
             with self._timed("track"):
-                run_id = self.tracker.wait(self.ended[0].written)
+                run_id = self.tracker.wait(self.ended[0].written, self.stop_if_asked)
             with self._timed("tell"):
                 ended = self.ended.popleft()
                 record = self._recorded(ended.trial.number)
@@ -361,6 +368,17 @@ def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None
 
 
 @contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Silences that a study was made, or that a dead process's lock was taken over."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextmanager
 def _a_core_for_the_writer() -> Iterator[None]:
     """Trains on one core less than there are, unless OMP_NUM_THREADS says how many.
 
@@ -384,7 +402,8 @@ def _conclude(tracker: StudyTracker, seconds: dict[str, float]) -> StudyResult:
     record = replace(read_study(tracker.parent.run_id, tracker.parent.uri), state="complete")
     trials = trials_frame(record)
     files = {
-        "trials.csv": trials.to_csv(index=False).encode(),
+        # Without run ids, which differ where everything else is the same.
+        "trials.csv": trials.drop(columns="run_id").to_csv(index=False).encode(),
         "report.html": render(record, run_links(record)).encode(),
         **{f"figures/{name}": picture for name, picture in study_figures(record).items()},
     }

@@ -11,19 +11,23 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import logging
 import os
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.results import (
@@ -43,6 +47,7 @@ from pipeline.store import (
     masked,
     named_failure,
     probe,
+    sqlite_file,
 )
 
 if TYPE_CHECKING:
@@ -121,13 +126,21 @@ class StudyTracker:
             TrackingError: The store cannot be reached or written to.
         """
         uri = tracking_uri()
-        with named_failure(uri), impatient():
+        with _at_store(uri), impatient():
             probe(uri)
+            _create_database(uri)
             client = client_of(uri)
             adopted = os.environ.get("MLFLOW_RUN_ID")
             run = client.get_run(adopted) if adopted else _open_run(client, config)
+            if adopted:
+                client.update_run(adopted, name=config.name)
             tracker = cls(Parent(uri, run.info.experiment_id, run.info.run_id), config)
-            tracker._describe(table, splits)
+            try:
+                tracker._describe(table, splits)
+            except Exception:
+                with suppress(Exception):  # the first error is the one to hear of
+                    tracker.finish("failed")
+                raise
         return tracker
 
     @classmethod
@@ -143,8 +156,9 @@ class StudyTracker:
         """
         uri = tracking_uri()
         opened = os.environ.get("MLFLOW_RUN_ID")
-        with named_failure(uri), impatient():
+        with _at_store(uri), impatient():
             probe(uri)
+            _create_database(uri)
             client = client_of(uri)
             run = _newest_run(client, config, opened)
             if run is None:
@@ -157,6 +171,7 @@ class StudyTracker:
                 client.log_text(run.info.run_id, config.to_toml(), STUDY_FILE)
                 return tracker
             heir = cls(Parent(uri, run.info.experiment_id, opened), config)
+            client.update_run(opened, name=config.name)
             heir._describe(table, splits)
             for child in tracker._children():
                 client.set_tag(child.info.run_id, PARENT_TAG, opened)
@@ -174,8 +189,11 @@ class StudyTracker:
         return written
 
     @staticmethod
-    def wait(written: Future[str]) -> str:
+    def wait(written: Future[str], stop_if_asked: Callable[[], None]) -> str:
         """The run id of a handed-over trial, once its run is finished in the store."""
+        while not written.done():
+            wait_for([written], timeout=0.2)
+            stop_if_asked()
         return written.result()
 
     def forget(self, numbers: set[int]) -> None:
@@ -227,8 +245,10 @@ class StudyTracker:
                     "best/trial": float(best.number),
                 }
         metrics |= {f"time/{phase}": value for phase, value in (seconds or {}).items()}
-        now = _now()
-        self._client.log_batch(run_id, metrics=[_metric(k, v, now, 0) for k, v in metrics.items()])
+        if metrics:
+            now = _now()
+            entities = [_metric(key, value, now, 0) for key, value in metrics.items()]
+            self._client.log_batch(run_id, metrics=entities)
         if files:
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in files.items():
@@ -333,6 +353,7 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
             _metric(name, float(getattr(history, curve)[epoch]), trial.ended, int(epoch) + 1)
             for name, curve in CURVES.items()
             for epoch in epochs
+            if np.isfinite(getattr(history, curve)[epoch])
         ]
         scalars = {f"final/{name}": value for name, value in final_values(result).items()}
         metrics += [_metric(name, value, trial.ended, 0) for name, value in scalars.items()]
@@ -377,7 +398,8 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
         TrackingError: There is no such run, or it is no parent run of a study.
     """
     uri = uri or tracking_uri()
-    with named_failure(uri):
+    with _at_store(uri):
+        _require_store(uri)
         client = client_of(uri)
         run = _get_run(client, run_id)
         if "study.state" not in run.data.tags:
@@ -408,14 +430,15 @@ def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
         TrackingError: There is no such run, or it is no trial of a study.
     """
     uri = tracking_uri()
-    with named_failure(uri):
+    with _at_store(uri):
+        _require_store(uri)
         client = client_of(uri)
         run = _get_run(client, run_id)
         parent_id = run.data.tags.get(PARENT_TAG)
         if parent_id is None or "trial.number" not in run.data.tags:
             raise TrackingError(f"only a trial's run can be reproduced, however: {run_id} ({uri})")
         curves = {
-            field: np.array([m.value for m in _by_step(client.get_metric_history(run_id, name))])
+            field: _values_by_step(client.get_metric_history(run_id, name))
             for name, field in CURVES.items()
             if field != "gap"
         }
@@ -473,9 +496,47 @@ def run_links(record: StudyRecord) -> dict[int, str]:
 @lru_cache(maxsize=4)
 def client_of(uri: str) -> MlflowClient:
     """One client a store and process."""
+    # Two lines on making a database would be all that --quiet and bad input are not to print.
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def _at_store(uri: str) -> AbstractContextManager[None]:
+    from mlflow.exceptions import MlflowException
+
+    return named_failure(uri, MlflowException)
+
+
+def _create_database(uri: str) -> None:
+    """Makes a sqlite store under another name, then gives it its own.
+
+    MLflow's hundred migrations are no single transaction: a process that is killed among them, or
+    two that begin together, would leave a file that no later one can open.
+    """
+    path = sqlite_file(uri)
+    if path is None or path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        SqlAlchemyStore(f"sqlite:///{fresh}", "./mlruns").engine.dispose()
+        with suppress(FileExistsError):  # another process was first: its file is as good
+            os.link(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _require_store(uri: str) -> None:
+    """A store that is only read must be there: MLflow would make an empty one."""
+    path = sqlite_file(uri)
+    if path is not None and not path.is_file():
+        raise TrackingError(f"a tracking store must exist, however: {uri} (MLFLOW_TRACKING_URI)")
 
 
 def start_writer() -> None:
@@ -661,8 +722,10 @@ def _metric(key: str, value: float, timestamp: int, step: int) -> Metric:
     return Metric(key, value, timestamp, step)
 
 
-def _by_step(metrics: list[Metric]) -> list[Metric]:
-    return sorted(metrics, key=lambda metric: metric.step)
+def _values_by_step(metrics: list[Metric]) -> NDArray[np.float64]:
+    """One value a step: where a step was logged twice, the later one stands, as in the UI."""
+    ordered = sorted(metrics, key=lambda metric: (metric.step, metric.timestamp))
+    return np.array(list({metric.step: metric.value for metric in ordered}.values()))
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

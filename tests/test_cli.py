@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -78,11 +77,13 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(case: str, tmp_pa
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_run_that_does_not_exist_cannot_be_reported_or_reproduced(tmp_path: Path) -> None:
+def test_nothing_is_read_from_a_store_that_does_not_exist_nor_is_one_made(tmp_path: Path) -> None:
     for name in ("report", "reproduce"):
         done = command(tmp_path, name, "0" * 32)
         assert done.returncode == 2
-        assert re.search("must exist in the tracking store, however: '0+'", done.stderr)
+        assert done.stderr.startswith("a tracking store must exist, however: sqlite:///")
+        assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_run_report_reproduce(tmp_path: Path) -> None:
@@ -101,11 +102,22 @@ def test_run_report_reproduce(tmp_path: Path) -> None:
 
     # A curve that is not what the trial computes is found out.
     MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").log_metric(
-        child.info.run_id, "loss/val", 0.125, step=2, timestamp=1
+        child.info.run_id, "loss/val", 0.125, step=2, timestamp=2**41
     )
     differs = command(tmp_path, "reproduce", child.info.run_id)
     assert differs.returncode == 1
     assert "differs" in differs.stdout
+
+    # Runs of the wrong kind, and of no kind.
+    for name, run_id in (
+        ("reproduce", parent.info.run_id),
+        ("report", child.info.run_id),
+        ("report", "0" * 32),
+    ):
+        refused = command(tmp_path, name, run_id)
+        assert refused.returncode == 2
+        assert run_id in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:

@@ -201,7 +201,9 @@ class TestRefusals:
     ) -> None:
         line = refusal(LEAST, overrides)
         assert "\n" not in line
-        assert f", however: {received} (study.toml, {key})" in line
+        # Of cross-checks within a table the table is the place, of which only a part was given.
+        place = "override of study.toml" if key in overrides else "study.toml"
+        assert f", however: {received} ({place}, {key})" in line
 
     @pytest.mark.parametrize("key", ["name", "data"])
     def test_name_a_key_that_must_be_given(self, key: str) -> None:

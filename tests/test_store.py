@@ -99,11 +99,11 @@ def test_link_opens_the_runs_not_the_genai_view() -> None:
     assert command is not None
     assert "--host 127.0.0.1" in command
     assert "sqlite:////a/m.db" in command
-    assert link.endswith("/#/experiments/7/runs?workflowType=machine_learning")
-    assert ui("https://u:p@host/", "7") == (
-        None,
-        "https://u:***@host/#/experiments/7/runs?workflowType=machine_learning",
-    )
+    page = "/#/experiments/7/runs?workflowType=machine_learning"
+    assert link.startswith(f"http://127.0.0.1:5000{page}&orderByKey=")
+    command, link = ui("https://u:p@host/", "7")
+    assert command is None
+    assert link.startswith(f"https://u:***@host{page}")
 
 
 def test_files_lie_beside_a_sqlite_store_and_else_in_the_working_folder() -> None:

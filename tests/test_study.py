@@ -88,12 +88,12 @@ def children(result: StudyResult) -> list[mlflow.entities.Run]:
     return [
         run
         for run in runs_of(result.record.experiment_id)
-        if run.data.tags.get("mlflow.parentRunId") == result.run_id
+        if run.data.tags.get("mlflow.parentRunId") == result.parent_run_id
     ]
 
 
 def journal(result: StudyResult) -> optuna.Study:
-    path = MlflowClient().get_run(result.run_id).data.tags["study.journal"]
+    path = MlflowClient().get_run(result.parent_run_id).data.tags["study.journal"]
     storage = JournalStorage(JournalFileBackend(path))
     (summary,) = optuna.get_all_study_summaries(storage)
     return optuna.load_study(study_name=summary.study_name, storage=storage)
@@ -114,7 +114,7 @@ class TestWhatMLflowShows:
             for run in runs_of(result.record.experiment_id)
             if "mlflow.parentRunId" not in run.data.tags
         ]
-        assert [run.info.run_id for run in parents] == [result.run_id]
+        assert [run.info.run_id for run in parents] == [result.parent_run_id]
 
     def test_status_tags_and_name_of_every_child(self, result: StudyResult) -> None:
         status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -177,15 +177,15 @@ class TestWhatMLflowShows:
     ) -> None:
         config = small(store, "contract")
         splits = split(load_table(config.data), config.data, config.seed)
-        assert result.best is not None
-        content = download(mlflow.get_tracking_uri(), result.best.run_id, "weights.pt")
+        assert result.best_trial is not None
+        content = download(mlflow.get_tracking_uri(), result.best_trial.run_id, "weights.pt")
         network = build_network(config.model, splits.n_features, splits.n_outputs).eval()
         network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
         with torch.no_grad():
             logits = network(torch.from_numpy(splits.x_val))
         loss, score = measure(splits.task, logits, torch.from_numpy(splits.y_val))
-        assert loss == pytest.approx(result.best.val_loss, rel=1e-5)
-        assert score == pytest.approx(result.best.scalars["val_score"])
+        assert loss == pytest.approx(result.best_trial.val_loss, rel=1e-5)
+        assert score == pytest.approx(result.best_trial.scalars["val_score"])
 
     def test_three_artifacts_a_trial(self, result: StudyResult) -> None:
         client = MlflowClient()
@@ -195,34 +195,34 @@ class TestWhatMLflowShows:
 
     def test_parent_says_what_was_searched_and_found(self, result: StudyResult) -> None:
         client = MlflowClient()
-        run = client.get_run(result.run_id)
+        run = client.get_run(result.parent_run_id)
         states = Counter(str(trial.state) for trial in result.record.trials)
         metrics = run.data.metrics
         assert metrics["study/trials"] == 17
         for state in ("complete", "pruned", "failed"):
             assert metrics[f"study/{state}"] == states[state]
-        assert result.best is not None
-        assert metrics["best/val_loss"] == result.best.val_loss
-        assert metrics["best/trial"] == result.best.number
-        assert metrics["best/gap"] == result.best.scalars["gap"]
+        assert result.best_trial is not None
+        assert metrics["best/val_loss"] == result.best_trial.val_loss
+        assert metrics["best/trial"] == result.best_trial.number
+        assert metrics["best/gap"] == result.best_trial.scalars["gap"]
         assert run.info.status == "FINISHED"
         assert run.data.tags["study.state"] == "complete"
         assert run.data.tags["mlflow.note.content"]
         assert all(key.startswith(("study.", "data.")) for key in run.data.params)
         (dataset,) = run.inputs.dataset_inputs
         assert dataset.dataset.digest == run.data.params["data.digest"]
-        names = {file.path for file in client.list_artifacts(result.run_id)}
+        names = {file.path for file in client.list_artifacts(result.parent_run_id)}
         assert names == {"study.toml", "trials.csv", "report.html", "figures"}
-        content = download(mlflow.get_tracking_uri(), result.run_id, "trials.csv")
+        content = download(mlflow.get_tracking_uri(), result.parent_run_id, "trials.csv")
         logged = pd.read_csv(io.BytesIO(content))
         assert len(logged) == 17
-        assert logged["val_loss"].min() == result.best.val_loss
+        assert logged["val_loss"].min() == result.best_trial.val_loss
 
     def test_best_is_the_complete_trial_with_the_lowest_validation_loss(
         self, result: StudyResult
     ) -> None:
         complete = [t for t in result.record.trials if t.state is TrialState.COMPLETE]
-        assert result.best is min(complete, key=lambda trial: trial.val_loss)
+        assert result.best_trial is min(complete, key=lambda trial: trial.val_loss)
 
 
 class TestOptuna:
@@ -386,7 +386,7 @@ class TestResume:
     def test_resume_of_a_complete_study_adds_the_trials_it_lacks(self, store: Path) -> None:
         short = run_study(small(store, "longer", **{"search.n_trials": 7}))
         longer = run_study(small(store, "longer", **{"search.n_trials": 11}), resume=True)
-        assert longer.run_id == short.run_id
+        assert longer.parent_run_id == short.parent_run_id
         assert len(longer.record.trials) == 11
         pd.testing.assert_frame_equal(longer.trials[:7], short.trials, check_dtype=False)
 
@@ -411,7 +411,7 @@ class TestResume:
 
 
 def test_a_report_is_rebuilt_from_the_store_alone(result: StudyResult) -> None:
-    again = read_study(result.run_id)
+    again = read_study(result.parent_run_id)
     assert again.state == "complete"
     assert [t.scalars for t in again.trials] == [t.scalars for t in result.record.trials]
     for one, other in zip(again.trials, result.record.trials, strict=True):

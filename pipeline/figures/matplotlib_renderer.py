@@ -29,18 +29,22 @@ def study_figures(record: StudyRecord) -> dict[str, bytes]:
 def _image(plot: Plot) -> bytes:
     n_panels = len(plot.panels)
     rows, columns = (n_panels, 1) if plot.stacked else (1, n_panels)
-    height = 4.8 if rows == 1 else 3.0 * rows
-    figure = Figure(figsize=(8.0, height), dpi=110, layout="constrained", facecolor="white")
+    size = (7.0, 6.8) if plot.square else (8.0, 4.8 if rows == 1 else 3.0 * rows)
+    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
     grid = figure.subplots(
         rows, columns, squeeze=False, sharex=plot.stacked, sharey=not plot.stacked
     )
     for panel, axes in zip(plot.panels, grid.flat, strict=True):
         _draw(panel, axes)
+        if plot.square:
+            axes.set_aspect("equal")
         # What panels share is named once.
         axes.label_outer()
     figure.suptitle(plot.title, fontsize=13, fontweight="bold", x=0.02, ha="left")
     figure.legend(
         handles=_legend(plot),
+        title=plot.note or None,
+        title_fontproperties={"size": 8.5, "style": "italic"},
         loc="outside lower center",
         ncols=7,
         frameon=False,

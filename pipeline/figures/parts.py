@@ -53,6 +53,7 @@ class Axis:
     ticks: tuple[str, ...] = ()  # names of the places 0, 1, 2, ...
     limits: tuple[float, float] | None = None
     whole: bool = False  # only whole numbers stand on it
+    note: str = ""  # a sentence on what the limits leave out
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,10 @@ class Plot:
     title: str
     panels: Sequence[Panel]
     stacked: bool = True
+    square: bool = False  # a unit is as long on x as it is on y
+
+    @property
+    def note(self) -> str:
+        """What its axes leave out, empty if that is nothing."""
+        notes = [axis.note for panel in self.panels for axis in (panel.x, panel.y)]
+        return " ".join(filter(None, dict.fromkeys(notes)))

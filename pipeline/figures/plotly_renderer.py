@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,13 @@ def _figure(plot: Plot) -> go.Figure:
         refs = {"xref": "x domain", "yref": "y domain"}
         if words:
             figure.add_annotation(text=words, x=at, y=at, showarrow=False, **refs, **place)
+    if plot.square:
+        # Next to the axes' names and the legend, however wide or narrow the page is.
+        figure.update_xaxes(constrain="domain", constraintoward="left")
+        figure.update_yaxes(constrain="domain", constraintoward="top", scaleanchor="x")
     title = {"text": plot.title, "yref": "container", "y": 0.98, "automargin": True}
-    height = 640 if plot.stacked and n_panels > 1 else 440
+    title |= {"subtitle": {"text": plot.note}}
+    height = 640 if plot.square or (plot.stacked and n_panels > 1) else 440
     figure.update_layout(LAYOUT, title=title, height=height)
     return figure
 
@@ -71,7 +76,7 @@ def _figure(plot: Plot) -> go.Figure:
 def _points(panel: Panel) -> Iterator[dict[str, Any]]:
     def words(axis: Axis, letter: str) -> str:
         # A place among named ticks is no value, and says nothing under the cursor.
-        name = re.split(r"\n|;", axis.label)[0]
+        name = axis.label.partition("\n")[0]
         return "" if axis.ticks else f"<br>{name} %{{{letter}:.4g}}"
 
     for cloud in panel.points:
@@ -159,12 +164,18 @@ def _axis(plot: Plot, panel: Panel, which: str) -> dict[str, Any]:
         words = axis.label.replace("\n", "<br>")
         shape["title"] = {"text": words, "standoff": 8, "font": {"size": 12}}
     if axis.log:
-        # Of many decades, the powers of ten alone.
-        shape |= {"nticks": 6, "exponentformat": "power"}
+        # Without a format the ticks between powers of ten would be bare digits: 5 for 0.05.
+        shape |= {"nticks": 6, "tickformat": "~e" if _lowest(panel, which) < 1e-4 else "~g"}
     if axis.ticks:
         # Broken where they may be, the names stand side by side on a phone, too.
         names = [name.replace("_", "_<br>") for name in axis.ticks]
         shape |= {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 0}
     if axis.limits is not None:
-        shape["range"] = list(axis.limits)
+        shape["range"] = list(map(math.log10, axis.limits) if axis.log else axis.limits)
     return shape
+
+
+def _lowest(panel: Panel, which: str) -> float:
+    """The smallest positive value on an axis."""
+    drawn = [getattr(each, which) for each in (*panel.points, *panel.lines)]
+    return min((float(each[each > 0].min(initial=math.inf)) for each in drawn), default=math.inf)

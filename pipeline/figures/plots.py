@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,21 +66,23 @@ def _by_type(record: StudyRecord) -> Plot:
 
 def _plane(record: StudyRecord) -> Plot:
     clouds = _clouds(record.trials, _scalar("train_loss"), _scalar("val_loss"))
-    x_label, y_label = f"training loss\n({loss_unit(record)})", "validation loss"
-    x, y = _all("x", clouds), _all("y", clouds)
-    both = np.concatenate([x, y])
-    # Both axes alike, or the diagonal would not be one.
-    if log_helps(both):
-        x_axis, y_axis = Axis(x_label, log=True), Axis(y_label, log=True)
-    else:
-        x_axis = _value_axis(x_label, x, may_log=False)
-        y_axis = _value_axis(y_label, y, may_log=False)
+    x_axis, y_axis = Axis(f"training loss\n({loss_unit(record)})"), Axis("validation loss")
     lines = []
     if clouds:
-        ends = np.array([both.min(), both.max()])
+        places = drawable(np.stack([_all("x", clouds), _all("y", clouds)]))
+        near = _near(places)
+        log = log_helps(places[:, near])
+        low, high = limits = padded(*_ends(places[:, near]), log=log)
+        beyond = int(((places < low) | (places > high)).any(axis=0).sum())
+        note = f"{_trials_lie(beyond)} beyond the range shown." if beyond else ""
+        # Both axes alike, or the diagonal would not be one.
+        x_axis = replace(x_axis, log=log, limits=limits, note=note)
+        y_axis = replace(y_axis, log=log, limits=limits)
+        ends = np.array(_ends(np.append(places, limits)))
         lines = [Line("no gap", FAINT, ends, ends, dash=True)]
     title = "Generalization plane: training against validation"
-    return Plot("generalization_plane", title, [Panel(x_axis, y_axis, clouds, lines)])
+    panel = Panel(x_axis, y_axis, clouds, lines)
+    return Plot("generalization_plane", title, [panel], square=True)
 
 
 def _against(record: StudyRecord, name: str, label: str, x: Value) -> Plot:
@@ -218,14 +221,34 @@ def _all(which: str, clouds: Sequence[Points]) -> Array:
 def _value_axis(label: str, values: Array, *, may_log: bool = True) -> Axis:
     """An axis that shows the many: log where it helps, else without the few wild values.
 
-    Those are counted in the label; in the interactive figure a double click brings them in.
+    Those are counted in its note; in the interactive figure a double click brings them in.
     """
     if not values.size or (may_log and log_helps(values)):
         return Axis(label, log=bool(values.size))
-    low, high = np.quantile(values, [0.25, 0.75])
-    reach = 6 * (high - low)
-    near = values[(values >= low - reach) & (values <= high + reach)]
-    beyond = values.size - near.size
-    if not beyond or beyond > 0.1 * values.size:
+    near = _near(values[np.newaxis])
+    if near.all():
         return Axis(label)
-    return Axis(f"{label}; {beyond} beyond", limits=padded(float(near.min()), float(near.max())))
+    low, high = limits = padded(*_ends(values[near]))
+    counts = {"above": int((values > high).sum()), "below": int((values < low).sum())}
+    told = [f"{_trials_lie(count)} {side}" for side, count in counts.items() if count]
+    name = label.partition("\n")[0].capitalize()
+    note = f"{name}: {' and '.join(told)} the range shown." if told else ""
+    return Axis(label, limits=limits, note=note)
+
+
+def _near(places: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which of the points [dimension, point] are not wild: all, if more than a few would be."""
+    low, high = np.quantile(places, [0.25, 0.75], axis=1, keepdims=True)
+    reach = 6 * (high - low).max()
+    near = ((places >= low - reach) & (places <= high + reach)).all(axis=0)
+    if np.count_nonzero(~near) > 0.1 * near.size:
+        return np.ones_like(near)
+    return near
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _trials_lie(count: int) -> str:
+    return "1 trial lies" if count == 1 else f"{count} trials lie"

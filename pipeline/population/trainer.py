@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import StudyConfig
-from pipeline.data import Splits, Task
+from pipeline.data import Splits, Task, r_squared
 from pipeline.population import adam, early_stopping
 from pipeline.population.layers import Layout, StackedMLP
 from pipeline.population.losses import correct, loss_gradient, losses
@@ -223,16 +223,18 @@ class PopulationTrainer:
                 row_correct[:, part] = correct(task, logits, target)
         splits = (slice(0, self._n_train), slice(self._n_train, None))
         columns = [self._split_mean(row_losses[:, part]) for part in splits]
-        for part, loss in zip(splits, tuple(columns), strict=True):
+        for part, split_losses in zip(splits, tuple(columns), strict=True):
             if row_correct is not None:
                 columns.append(self._split_mean(row_correct[:, part]))
             else:
-                columns.append(1 - loss / float(self._y[part].var(correction=0)))
-        return list(zip(*(column.tolist() for column in columns), strict=True))[: len(self._rows)]
+                variance = float(self._y[part].var(correction=0))
+                columns.append([r_squared(loss, variance) for loss in split_losses])
+        return list(zip(*columns, strict=True))[: len(self._rows)]
 
     @staticmethod
-    def _split_mean(values: Tensor) -> Tensor:
-        return values.mean(dim=1, dtype=torch.float64)
+    def _split_mean(values: Tensor) -> list[float]:
+        means: list[float] = values.mean(dim=1, dtype=torch.float64).tolist()
+        return means
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""

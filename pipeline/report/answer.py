@@ -95,7 +95,23 @@ def _worth(best: TrialRecord, reference: TrialRecord) -> str:
             # A gap may change sign: then no percentage says anything.
             size = f" by {abs(change):.0%}" if now > 0 else f" to {number(now)}"
             parts.append(f"{'lowers' if change >= 0 else 'raises'} {what}{size}")
-    against = f"Against trial {reference.number}, the best trial "
-    if not parts:
-        return f"{against}has the lower validation loss, on this one split."
-    return f"{against}{' and '.join(parts)}, on one split and one seed: it is not yet confirmed."
+    change = f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
+    return (
+        f"Against trial {reference.number}, the best trial {change}{_trained_on(best, reference)}. "
+        "This is one split and one seed: it is not yet confirmed."
+    )
+
+
+def _trained_on(best: TrialRecord, reference: TrialRecord) -> str:
+    """The gaps after the last epoch: what is kept stops before most of the overfitting."""
+    now, before = scalar(best, "overfit_gap"), scalar(reference, "overfit_gap")
+    if not (math.isfinite(now) and math.isfinite(before)):
+        return ""
+    whose = "the unregularized network's"
+    if reference.hyperparameters.dropout > 0:
+        whose = f"trial {reference.number}'s"
+    verdict = "it overfits less: " if now < before else ""
+    return (
+        f"; trained on to its last epoch {verdict}its gap is {number(now)} "
+        f"where {whose} is {number(before)}"
+    )

@@ -56,7 +56,7 @@ def render(record: StudyRecord, links: Mapping[int, str] | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    titles, figures = _figures(record)
+    captions, figures = _figures(record)
     return environment.get_template("report.html").render(
         record=record,
         answer=answer(record),
@@ -64,7 +64,7 @@ def render(record: StudyRecord, links: Mapping[int, str] | None = None) -> str:
         warnings=caveats(record),
         facts=facts(record),
         types=_types_table(record),
-        figures=[(name, title, HOW_TO_READ[name]) for name, title in titles.items()],
+        figures=[(name, *caption) for name, caption in captions.items()],
         # No "<" is left in either, so nothing in them can end their script element.
         figures_json=Markup(figures),
         plotly=Markup(_plotly_bundle()),
@@ -128,15 +128,18 @@ def _safe(link: str | None) -> str | None:
     return link if link and urlsplit(link).scheme in {"", "http", "https"} else None
 
 
-def _figures(record: StudyRecord) -> tuple[dict[str, str], str]:
-    """The figures' titles by name, and all of them as JSON that no script element ends early."""
-    titles, documents = {}, []
+def _figures(record: StudyRecord) -> tuple[dict[str, tuple[str, str]], str]:
+    """Titles and captions by name, and all figures as JSON that no script element ends early."""
+    captions, documents = {}, []
     for name, figure in interactive_figures(record).items():
-        titles[name] = figure.layout.title.text
+        title, caption = figure.layout.title, HOW_TO_READ[name]
+        if title.subtitle.text:
+            caption += f" {title.subtitle.text} Double-click to see everything."
+        captions[name] = title.text, caption
         figure.update_layout(title=None)
         documents.append(f'"{name}": {figure.to_json()}')
     text = "{" + ",\n".join(documents) + "}"
-    return titles, text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return captions, text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 @functools.cache

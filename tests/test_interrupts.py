@@ -1,0 +1,96 @@
+"""Signals that wait for the right moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from pipeline.interrupts import held_back
+
+
+class Arrived(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _handlers(monkeypatch: pytest.MonkeyPatch) -> object:
+    def handle(number: int, _: object) -> None:
+        raise Arrived(number)
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_the_block(number: int) -> None:
+    reached = False
+
+    def interrupted() -> None:
+        nonlocal reached
+        with held_back():
+            os.kill(os.getpid(), number)
+            reached = True
+
+    with pytest.raises(Arrived) as caught:
+        interrupted()
+    assert reached
+    assert caught.value.args == (number,)
+
+
+def test_a_signal_arrives_where_the_block_asks_for_it() -> None:
+    steps = []
+
+    def interrupted() -> None:
+        with held_back() as stop_if_asked:
+            stop_if_asked()
+            os.kill(os.getpid(), signal.SIGTERM)
+            steps.append("sent")
+            stop_if_asked()
+            steps.append("never reached")
+
+    with pytest.raises(Arrived):
+        interrupted()
+    assert steps == ["sent"]
+
+
+def test_a_second_sigint_does_not_wait() -> None:
+    def impatient() -> None:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the second one waited")
+
+    with pytest.raises(KeyboardInterrupt):
+        impatient()
+
+
+def test_the_handlers_are_as_before_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with held_back():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(Arrived):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_error_in_the_block_is_not_hidden() -> None:
+    with pytest.raises(ValueError, match="own"), held_back():
+        raise ValueError("own")
+
+
+def test_other_threads_are_left_alone() -> None:
+    entered = []
+
+    def work() -> None:
+        with held_back():
+            entered.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert entered == [True]
