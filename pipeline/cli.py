@@ -29,18 +29,18 @@ SHORTCUTS = {
 }
 
 
-# The columns of `types_frame` that the closing table shows, in 80 characters.
+# The columns of `types_frame` that the closing table shows in 80 characters: heading and format.
 TYPE_COLUMNS = {
-    "regularization": "type",
-    "trials": "trials",
-    "complete": "done",
-    "pruned": "pruned",
-    "failed": "failed",
-    "best_val_loss": "val loss",
-    "best_gap": "gap",
-    "best_lambda": "lambda",
-    "best_dropout": "dropout",
-    "best_epoch": "epoch",
+    "regularization": ("type", ""),
+    "trials": ("trials", ""),
+    "complete": ("done", ""),
+    "pruned": ("pruned", ""),
+    "failed": ("failed", ""),
+    "best_val_loss": ("val loss", ".4g"),
+    "best_gap": ("gap", ".3g"),
+    "best_lambda": ("lambda", ".1e"),
+    "best_dropout": ("dropout", ".2f"),
+    "best_epoch": ("epoch", ".0f"),
 }
 
 
@@ -186,7 +186,6 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _print_result(result: StudyResult) -> None:
-    import rich.box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -209,11 +208,11 @@ def _print_result(result: StudyResult) -> None:
         )
     print()
     title = f"{escape(record.name)}, by regularization type"
-    table = Table(title=title, title_justify="left", box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in TYPE_COLUMNS.values():
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading, _ in TYPE_COLUMNS.values():
         table.add_column(heading, no_wrap=True, justify="left" if not table.columns else "right")
     for _, row in types_frame(record).iterrows():
-        table.add_row(*(_cell(row[column]) for column in TYPE_COLUMNS))
+        table.add_row(*(_cell(row[column], form) for column, (_, form) in TYPE_COLUMNS.items()))
     Console(highlight=False).print(table)
     uri = tracking_uri()
     command, link = ui_command_and_link(uri, record.experiment_id)
@@ -223,10 +222,8 @@ def _print_result(result: StudyResult) -> None:
     print(f"open it:    {link}")
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.3g}"
-    return str(value)
+def _cell(value: object, form: str) -> str:
+    return "" if value != value else format(value, form)  # NaN: there is no best trial
 
 
 def _count(text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,37 @@ def test_run_report_reproduce(tmp_path: Path) -> None:
         assert refused.returncode == 2
         assert run_id in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_closing_table_is_readable_in_80_columns(tmp_path: Path) -> None:
+    done = command(tmp_path, "run", study(tmp_path), COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout
+    for kind in ("none", "l1", "l2", "elastic_net", "weight_decay"):
+        assert re.search(rf"^ ?{kind} +\d+ +\d+ +\d+ ", done.stdout, flags=re.MULTILINE)
+
+
+def test_a_start_that_fails_closes_the_run_that_it_opened(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("where artifacts would go")
+    done = command(tmp_path, "run", study(tmp_path))
+    assert done.returncode == 2
+    assert "the tracking store must answer and be writable" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    (parent,) = parents(tmp_path)
+    assert parent.info.status == "FAILED"
+    assert parent.data.tags["study.state"] == "failed"
+
+
+def test_a_signal_while_the_store_is_made_leaves_one_that_works(tmp_path: Path) -> None:
+    """At the worst moment: MLflow's migrations are a hundred transactions."""
+    running = _start(tmp_path, ["run", study(tmp_path)])
+    for _ in range(600):
+        if list(tmp_path.glob(".mlflow.db.*")) or (tmp_path / "mlflow.db").exists():
+            break
+        time.sleep(0.05)
+    running.kill()
+    running.communicate()
+    assert command(tmp_path, "run", study(tmp_path), "--n-trials", "2").returncode == 0
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import ConfigError, DataConfig
-from pipeline.data import MOST_CLASSES, Splits, Table, Task, load_table, split, table_from_frame
+from pipeline.data import (
+    MOST_CLASSES,
+    Splits,
+    Table,
+    Task,
+    load_table,
+    r_squared,
+    split,
+    table_from_frame,
+)
 
 CONFIG = DataConfig(source="csv:/t.csv")
 N = 97
@@ -472,3 +481,51 @@ class TestNamedSets:
         assert found.digest == load_table(config).digest
         splits = split(found, config, 0)
         assert (splits.n_features, splits.n_outputs) == (shape[1], n_outputs)
+
+
+class TestWhatWasOnceGuessed:
+    def test_a_csv_without_a_header_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("1.5,2\n" * 30, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"its first line is numbers \('1.5', ...\)"):
+            load_table(DataConfig(source=f"csv:{tmp_path}/t.csv"))
+
+    def test_a_named_parquet_index_is_a_column(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"a": np.arange(31.0), "y": np.arange(31) % 2})
+        frame.index = pd.Index(np.arange(31.0) ** 2, name="when")
+        frame.to_parquet(tmp_path / "t.parquet")
+        table = load_table(DataConfig(source=f"parquet:{tmp_path}/t.parquet"))
+        assert table.feature_names == ("when", "a")
+
+    @pytest.mark.parametrize("column", ["a", "y"])
+    def test_values_too_large_to_average_are_refused(self, tmp_path: Path, column: str) -> None:
+        draw = np.random.default_rng(0)
+        frame = pd.DataFrame(draw.normal(size=(31, 3)), columns=["a", "b", "y"])
+        frame[column] *= 1e300
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        config = DataConfig(source=f"csv:{tmp_path}/t.csv")
+        with pytest.raises(ConfigError, match=rf"must be finite.*however: .*column '{column}'"):
+            split(load_table(config), config, 0)
+
+    def test_a_target_that_is_constant_where_it_is_trained_on_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        frame = pd.DataFrame({"a": np.arange(31.0), "y": 1.5})
+        frame.loc[0, "y"] = 2.5
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        config = DataConfig(source=f"csv:{tmp_path}/t.csv", task="regression")
+        refused = 0
+        for seed in range(20):
+            try:
+                split(load_table(config), config, seed)
+            except ConfigError as error:
+                refused += "deviation not 0" in str(error)
+        assert 0 < refused < 20  # wherever the odd row is not among the training rows
+
+
+def test_r_squared_of_a_constant_target_is_scikit_learns() -> None:
+    from sklearn.metrics import r2_score
+
+    for predicted in ([3.0, 3.0], [3.0, 4.0]):
+        error = float(np.mean((np.array(predicted) - 3.0) ** 2))
+        assert r_squared(error, 0.0) == r2_score([3.0, 3.0], predicted)
+    assert r_squared(0.5, 2.0) == 0.75

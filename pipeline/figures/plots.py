@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.figures.parts import Axis, Bars, Line, Panel, Plot, Points
 from pipeline.figures.record import epochs_by_type, kinds_of, loss_unit
@@ -236,14 +237,13 @@ def _value_axis(label: str, values: Array, *, may_log: bool = True) -> Axis:
     return Axis(label, limits=limits, note=note)
 
 
-def _near(places: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _near(places: Array) -> NDArray[np.bool_]:
     """Which of the points [dimension, point] are not wild: all, if more than a few would be."""
     low, high = np.quantile(places, [0.25, 0.75], axis=1, keepdims=True)
     reach = 6 * (high - low).max()
-    near = ((places >= low - reach) & (places <= high + reach)).all(axis=0)
-    if np.count_nonzero(~near) > 0.1 * near.size:
-        return np.ones_like(near)
-    return near
+    near = np.all((places >= low - reach) & (places <= high + reach), axis=0)
+    few = np.count_nonzero(~near) <= 0.1 * near.size
+    return near if few else np.ones_like(near)
 
 
 def _ends(values: Array) -> tuple[float, float]:

@@ -95,9 +95,9 @@ def _worth(best: TrialRecord, reference: TrialRecord) -> str:
             # A gap may change sign: then no percentage says anything.
             size = f" by {abs(change):.0%}" if now > 0 else f" to {number(now)}"
             parts.append(f"{'lowers' if change >= 0 else 'raises'} {what}{size}")
-    change = f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
+    kept = f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
     return (
-        f"Against trial {reference.number}, the best trial {change}{_trained_on(best, reference)}. "
+        f"Against trial {reference.number}, the best trial {kept}{_trained_on(best, reference)}. "
         "This is one split and one seed: it is not yet confirmed."
     )
 
@@ -111,7 +111,8 @@ def _trained_on(best: TrialRecord, reference: TrialRecord) -> str:
     if reference.hyperparameters.dropout > 0:
         whose = f"trial {reference.number}'s"
     verdict = "it overfits less: " if now < before else ""
+    last, last_before = scalar(best, "epochs"), scalar(reference, "epochs")
     return (
-        f"; trained on to its last epoch {verdict}its gap is {number(now)} "
-        f"where {whose} is {number(before)}"
+        f"; trained on to its last epoch, {number(last)}, {verdict}its gap is {number(now)} "
+        f"where {whose} is {number(before)} at epoch {number(last_before)}"
     )
