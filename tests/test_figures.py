@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,10 @@ def trial(
 def study(trials: Sequence[TrialRecord], toml: str = TOML) -> StudyRecord:
     params = {"data.task": "multiclass"}
     return StudyRecord("study", "parent", "1", "complete", params, tuple(trials), toml)
+
+
+def with_scalars(trial: TrialRecord, **scalars: float) -> TrialRecord:
+    return replace(trial, scalars=trial.scalars | scalars)
 
 
 STUDIES = {
@@ -265,8 +270,36 @@ def test_the_plane_sets_training_against_validation_loss():
     assert drawn == {
         each.number: (each.scalars["train_loss"], each.val_loss) for each in record.trials
     }
-    diagonal = interactive_figures(record)["generalization_plane"].data[0]
+
+
+@pytest.mark.parametrize(
+    "losses", [(1e300, 1e-10), (1e308, 0.0), (0.0, 0.0), (1.0, 1.0), (5e-324, 1.0), (-1.0, 3.0)]
+)
+def test_any_final_losses_can_be_drawn(losses):
+    train, val = losses
+    record = study([with_scalars(trial(n), train_loss=train, val_loss=val) for n in range(3)])
+    assert set(study_figures(record)) == {f"{name}.png" for name in NAMES}
+    assert set(interactive_figures(record)) == NAMES
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_the_planes_diagonal_is_a_diagonal_that_collapsed_trials_do_not_shrink(spread):
+    """With trials near one another, and over decades on log axes."""
+    losses = np.linspace(0.1, 0.1 + 0.1 * spread, 40)
+    trials = [with_scalars(trial(n), train_loss=x / 2, val_loss=x) for n, x in enumerate(losses)]
+    trials += [with_scalars(trial(40 + n), train_loss=99.0, val_loss=99.0) for n in range(3)]
+    figure = interactive_figures(study(trials))["generalization_plane"]
+    layout, diagonal = figure.layout, figure.data[0]
+    assert diagonal.name == "no gap"
     assert list(diagonal.x) == list(diagonal.y)
+    assert layout.xaxis.type == layout.yaxis.type == ("log" if spread > 10 else "linear")
+    assert layout.xaxis.range == layout.yaxis.range
+    assert layout.yaxis.scaleanchor == "x"
+    low, high = 10.0 ** np.array(layout.xaxis.range) if spread > 10 else layout.xaxis.range
+    assert 0 < low < losses.min() / 2
+    assert losses.max() < high < 10
+    assert layout.title.subtitle.text == "3 trials lie beyond the range shown."
+    assert set(points(figure)) == set(range(43))
 
 
 def test_one_colour_a_type_in_every_figure():
@@ -316,24 +349,39 @@ def test_the_best_so_far_never_rises_and_ends_at_the_best():
     assert line.x[-1] == record.trials[-1].number
 
 
-def test_a_wild_value_is_left_off_the_axis_and_counted():
-    record = study([trial(n) for n in range(40)])
-    wild = trial(40)
-    wild = TrialRecord(**{**vars(wild), "scalars": {**wild.scalars, "val_loss": 9.0, "gap": 1e6}})
-    figure = interactive_figures(study([*record.trials, wild]))["dropout"]
-    assert figure.layout.yaxis2.title.text.endswith("1 beyond")
-    assert figure.layout.yaxis2.range[1] < 1e6
-    assert 40 in points(figure)
+@pytest.mark.parametrize(
+    ("gaps", "note"),
+    [
+        ([], None),
+        ([1e6], "Gap: 1 trial lies above the range shown."),
+        ([1e6, 2e6], "Gap: 2 trials lie above the range shown."),
+        ([1e6, 2e6, -1e6], "Gap: 2 trials lie above and 1 trial lies below the range shown."),
+        ([1e6] * 20, None),  # not a few: the axis shows them
+    ],
+)
+def test_a_few_wild_values_are_left_off_the_axis_and_counted(gaps, note):
+    wild = [with_scalars(trial(40 + n), gap=gap) for n, gap in enumerate(gaps)]
+    figure = interactive_figures(study([*(trial(n) for n in range(40)), *wild]))["dropout"]
+    axis = figure.layout.yaxis2
+    assert (figure.layout.title.subtitle.text or None) == note
+    assert axis.title.text == "gap<br>(validation - training loss)"
+    assert axis.range is None if note is None else max(np.abs(axis.range)) < 1e6
+    assert set(points(figure)) == set(range(40 + len(gaps)))
 
 
-def test_losses_over_decades_get_a_log_axis():
+def test_losses_over_decades_get_a_log_axis_with_its_ticks_in_full():
     near = study([trial(n) for n in range(7)])
-    far = [
-        TrialRecord(**{**vars(each), "scalars": {**each.scalars, "val_loss": 10.0**each.number}})
-        for each in near.trials
-    ]
+    far = study([with_scalars(each, val_loss=10.0**each.number) for each in near.trials])
     assert interactive_figures(near)["dropout"].layout.yaxis.type == "linear"
-    assert interactive_figures(study(far))["dropout"].layout.yaxis.type == "log"
+    figures = interactive_figures(far)
+    assert figures["dropout"].layout.yaxis.type == "log"
+    # Without a format plotly writes 5 for 0.05.
+    axes = [
+        axis
+        for figure in figures.values()
+        for axis in (*figure.select_xaxes(), *figure.select_yaxes())
+    ]
+    assert {axis.tickformat for axis in axes if axis.type == "log"} == {"~g", "~e"}
 
 
 def test_epochs_trained_and_saved_add_up():

@@ -291,6 +291,22 @@ def test_overfitting_is_judged_by_the_rise_and_by_the_gap(last_val, last_train, 
     assert verdict in text
 
 
+def test_the_gaps_after_the_last_epoch_are_compared_too():
+    free, best = trial(0, val_loss=0.8), trial(2, val_loss=0.4)
+
+    def told(now: float, free: TrialRecord = free) -> str:
+        changed = replace(best, scalars=best.scalars | {"overfit_gap": now})
+        return summary_markdown(study([free, changed]))
+
+    before = "where the unregularized network's is 1.04 at epoch 9."
+    assert f"; trained on to its last epoch, 9, it overfits less: its gap is 0.25 {before}" in (
+        told(0.25)
+    )
+    assert f"; trained on to its last epoch, 9, its gap is 2.5 {before}" in told(2.5)
+    assert "trained on" not in told(math.nan)
+    assert "where trial 0's is" in told(0.25, trial(0, val_loss=0.8, dropout=0.2))
+
+
 def test_where_nothing_beats_no_regularization_it_says_so():
     text = summary_markdown(study([trial(0, val_loss=0.1), trial(1)]))
     assert "Trial 0 is best" in text
@@ -422,6 +438,14 @@ def test_the_figures_in_the_page_are_those_of_the_study():
         assert HOW_TO_READ[name] in page.text
 
 
+def test_a_caption_says_what_its_figure_leaves_out():
+    trials = [trial(n) for n in range(40)]
+    wild = replace(trials[39], scalars=trials[39].scalars | {"gap": 1e6})
+    note = "Gap: 1 trial lies above the range shown."
+    assert note in Page(render(study([*trials[:39], wild]))).text
+    assert note not in Page(render(study(trials))).text
+
+
 def test_text_from_data_stays_text():
     record = study([trial(0)], name=HOSTILE)
     record = replace(record, params={**record.params, "data.source": HOSTILE}, state=HOSTILE)
@@ -439,6 +463,16 @@ def test_rows_link_to_their_runs():
     links = {0: "http://127.0.0.1:5000/#/runs/a?b=1&c=2", 2: "/#/runs/c"}
     page = Page(render(record, links))
     assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == list(links.values())
+
+
+def test_a_page_on_disk_links_to_the_ui_at_its_usual_place():
+    page = Page(render(study([trial(0)]), {0: "/#/runs/a"}))
+    program = page.scripts["program"]
+    assert 'location.protocol === "file:"' in program
+    assert '"http://127.0.0.1:5000" + link.getAttribute("href")' in program
+    (line,) = [attrs for _, attrs in page.tags if attrs.get("id") == "no-server"]
+    assert "hidden" in line  # until the script finds that there is no server
+    assert "Links open the UI on 127.0.0.1:5000" in page.text
 
 
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", " javascript:x", ""])

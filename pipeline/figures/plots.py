@@ -70,7 +70,7 @@ def _plane(record: StudyRecord) -> Plot:
     x_axis, y_axis = Axis(f"training loss\n({loss_unit(record)})"), Axis("validation loss")
     lines = []
     if clouds:
-        places = drawable(np.stack([_all("x", clouds), _all("y", clouds)]))
+        places = np.stack([_all("x", clouds), _all("y", clouds)])
         near = _near(places)
         log = log_helps(places[:, near])
         low, high = limits = padded(*_ends(places[:, near]), log=log)
@@ -207,7 +207,8 @@ def _clouds(trials: Sequence[TrialRecord], x: Value, y: Value) -> list[Points]:
             places = [place for place in places if all(map(math.isfinite, place))]
             if places:
                 numbers, xs, ys = zip(*places, strict=True)
-                clouds.append(Points(kind, hollow, list(numbers), np.array(xs), np.array(ys)))
+                x_drawn, y_drawn = drawable(np.array(xs)), drawable(np.array(ys))
+                clouds.append(Points(kind, hollow, list(numbers), x_drawn, y_drawn))
     return clouds
 
 
