@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data import Task
-from pipeline.population.layers import logistic_
 
 
 def losses(
@@ -40,7 +39,9 @@ def loss_gradient(
         return delta.div_(n_rows)
     if task is Task.REGRESSION:
         return (logits - target.unsqueeze(2)).mul_(2 / n_rows)
-    return logistic_(logits.clone()).sub_(target.unsqueeze(2)).div_(n_rows)
+    # Not sigmoid: see `logistic_`. Where exp overflows, the reciprocal is 0, as it should be.
+    probability = logits.neg().exp_().add_(1).reciprocal_()
+    return probability.sub_(target.unsqueeze(2)).mul_(1 / n_rows)
 
 
 def correct(

@@ -202,7 +202,8 @@ class PopulationTrainer:
             x = self._x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
             noise = self._noise.dropout(epochs, step) if dropping else None
             logits = network.forward(x.expand(n_rows, -1, -1), noise, rate)
-            network.backward(loss_gradient(self._splits.task, logits, self._y[rows]))
+            y = self._y.index_select(0, rows.flatten()).view(rows.shape)
+            network.backward(loss_gradient(self._splits.task, logits, y))
             gather()
             optimizer.step()
 
