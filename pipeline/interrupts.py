@@ -35,15 +35,18 @@ def held_back() -> Iterator[Callable[[], None]]:
     held = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, hold) for number in held}
 
+    def let_go() -> None:
+        # Once only: the handler that hears of the first signal may have set others.
+        while before:
+            signal.signal(*before.popitem())
+
     def deliver() -> None:
         if arrived:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            let_go()
             os.kill(os.getpid(), arrived.pop(0))
 
     try:
         yield deliver
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        let_go()
     deliver()

@@ -58,6 +58,25 @@ def test_a_signal_arrives_where_the_block_asks_for_it() -> None:
     assert steps == ["sent"]
 
 
+def test_what_the_handler_sets_up_for_the_next_signal_stays() -> None:
+    """The first signal's handler lets the second be ignored: runs are being closed."""
+
+    def handle(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Arrived(number)
+
+    signal.signal(signal.SIGINT, handle)
+
+    def interrupted() -> None:
+        with held_back() as stop_if_asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop_if_asked()
+
+    with pytest.raises(Arrived):
+        interrupted()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
 def test_a_second_sigint_does_not_wait() -> None:
     def impatient() -> None:
         with held_back():
