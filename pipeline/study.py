@@ -136,11 +136,10 @@ def run_study(
         # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
         # ended is told; what was in training stays asked, for a resume to train again.
         interrupted = not isinstance(error, Exception)
-        with suppress(Exception):  # the first error is the one to hear of
-            if search is not None:
-                search.settle(wait_for_all=True)
-        with suppress(Exception):
-            if tracker is not None:
+        if search is not None:
+            search.close()
+        if tracker is not None:
+            with suppress(Exception):  # the first error is the one to hear of
                 tracker.finish("interrupted" if interrupted else "failed")
         raise
 
@@ -259,6 +258,12 @@ class _Search:
                 record = self._recorded(ended.trial.number)
                 record.set_user_attr("mlflow_run_id", run_id)
                 _tell(self.journal, record, ended.result)
+
+    def close(self) -> None:
+        """After an error: tells what can be told, gives up what cannot be written."""
+        with suppress(Exception):
+            self.settle(wait_for_all=True)
+        self.tracker.abandon([ended.written for ended in self.ended])
 
     def recover(self) -> None:
         """Takes up a study that was cut off: told trials stand, asked ones train again."""

@@ -196,6 +196,11 @@ class StudyTracker:
             stop_if_asked()
         return written.result()
 
+    @staticmethod
+    def abandon(written: list[Future[str]]) -> None:
+        """Gives up trials that cannot be written; what the writer has begun, it ends first."""
+        wait_for([future for future in written if not future.cancel()])
+
     def forget(self, numbers: set[int]) -> None:
         """Deletes runs of trials that were tracked but never told: they are trained again."""
         for run in self._children():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -266,6 +267,39 @@ class TestOptuna:
         overrides = {"search.pruner": "median", "search.pruner_warmup": 0, "space.patience": "off"}
         trials = run_study(small(store, "whole", **overrides)).record.trials
         assert {len(trial.history) for trial in trials} == {9}
+
+
+def test_what_optuna_believes_finished_has_its_run(store: Path) -> None:
+    """The store breaks in the middle: the study fails, and no trial is told without its run."""
+    config = small(store, "broken-store", **{"search.population": 2, "search.n_trials": 40})
+    broken = []
+
+    def told_so_far() -> list[optuna.trial.FrozenTrial]:
+        newest = max((store / "journals").glob("*.journal"), key=lambda path: path.stat().st_ctime)
+        storage = JournalStorage(JournalFileBackend(str(newest)))
+        return optuna.load_study(study_name=config.name, storage=storage).trials
+
+    def break_store(progress: Progress) -> None:
+        experiment = MlflowClient().get_experiment_by_name(config.name)
+        assert experiment is not None
+        if progress.done and not broken and any(t.state.is_finished() for t in told_so_far()):
+            folder = Path(experiment.artifact_location.removeprefix("file://"))
+            shutil.move(folder, folder.with_name("gone"))
+            folder.write_text("no folder any more")
+            broken.append(experiment.experiment_id)
+
+    with pytest.raises(Exception, match=r"exists|directory"):
+        run_study(config, on_progress=break_store)
+    runs = runs_of(broken[0])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert (parent.info.status, parent.data.tags["study.state"]) == ("FAILED", "failed")
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    finished = {int(r.data.tags["trial.number"]) for r in runs if "trial.number" in r.data.tags}
+    asked = told_so_far()
+    told = {trial.number for trial in asked if trial.state.is_finished()}
+    assert told
+    assert told <= finished
+    assert len(asked) > len(told)
 
 
 class TestDeterminism:

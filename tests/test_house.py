@@ -1,0 +1,82 @@
+"""Who may know what: the project's own rules on imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pipeline
+from tests.builders import tiny_config, tiny_splits
+
+HOUSE = Path(pipeline.__file__).parent
+POPULATION = {f"pipeline.population.{path.stem}" for path in HOUSE.glob("population/*.py")}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it; `from a import b` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    """The files that import a package, relative to the house."""
+    return {
+        path.relative_to(HOUSE).as_posix()
+        for path in HOUSE.rglob("*.py")
+        if any(name == package or name.startswith(f"{package}.") for name in imports(path))
+    }
+
+
+def test_mlflow_is_known_to_one_file() -> None:
+    assert importers("mlflow") == {"tracking.py"}
+
+
+def test_optuna_is_known_to_one_file() -> None:
+    assert importers("optuna") == {"study.py"}
+
+
+@pytest.mark.parametrize("path", sorted(HOUSE.glob("population/*.py")), ids=lambda path: path.stem)
+def test_the_population_knows_nothing_of_studies_or_tracking(path: Path) -> None:
+    known = {"config", "data", "results", "space"}
+    allowed = POPULATION | {f"pipeline.{name}" for name in known} | {"pipeline.population"}
+    own = {name for name in imports(path) if name.startswith("pipeline.")}
+    assert {name for name in own if not any(name.startswith(root) for root in allowed)} == set()
+
+
+@pytest.mark.parametrize("name", ["config", "space", "results", "data", "pruning", "interrupts"])
+def test_the_ground_floor_does_not_look_up(name: str) -> None:
+    below = {"space": set(), "interrupts": set(), "config": {"space"}, "data": {"config"}}
+    allowed = below.get(name, {"space", "results"})
+    own = {i.split(".")[1] for i in imports(HOUSE / f"{name}.py") if i.startswith("pipeline.")}
+    assert own <= allowed
+
+
+def test_tensors_stay_in_the_population() -> None:
+    """A result is made of arrays: what leaves the trainer has no K axis and shares no memory."""
+    from pipeline.population.trainer import PopulationTrainer
+    from pipeline.space import Hyperparameters
+
+    trainer = PopulationTrainer(tiny_config(), tiny_splits(), n_slots=3)
+    trainer.load(0, Hyperparameters())
+    trainer.load(1, Hyperparameters())
+    trainer.train_epoch()
+    first = trainer.unload(0)
+    kept = {name: array.copy() for name, array in first.weights.items()}
+    assert all(type(array) is np.ndarray for array in first.weights.values())
+    assert all(type(array) is np.ndarray for array in vars(first.history).values())
+    assert {array.ndim for array in first.weights.values()} == {1, 2}
+    trainer.train_epoch()
+    assert all(np.array_equal(first.weights[name], array) for name, array in kept.items())
+    assert {"torch"} <= {name.split(".")[0] for name in imports(HOUSE / "population/trainer.py")}
+    # Outside, torch is for the plain loop, for a file of weights, for the number of threads.
+    outside = {file for file in importers("torch") if not file.startswith("population/")}
+    assert outside == {"reference.py", "tracking.py", "study.py"}
