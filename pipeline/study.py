@@ -37,6 +37,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import ConfigError, StudyConfig
+from pipeline.contents import FinishedTrial
 from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
@@ -44,7 +45,7 @@ from pipeline.pruning import Pruner, make_pruner
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialResult, TrialState
 from pipeline.space import Hyperparameters, SearchSpace
 from pipeline.store import folder_of
-from pipeline.tracking import FinishedTrial, StudyTracker, read_study, run_links, start_writer
+from pipeline.tracking import StudyTracker, read_study, run_links, start_writer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,34 +8,39 @@ handle; `wait` blocks until its run is finished in the store, and raises what we
 
 from __future__ import annotations
 
-import atexit
-import gc
-import io
 import logging
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import writer
 from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.contents import (
+    CURVES,
+    HISTORY_FILE,
+    FinishedTrial,
+    final_values,
+    learning_curve_figure,
+    read_history,
+    trial_params,
+    write_files,
+)
 from pipeline.results import (
     History,
     StopReason,
     StudyRecord,
     TrialRecord,
-    TrialResult,
     TrialState,
 )
 from pipeline.space import Hyperparameters, Regularization
@@ -59,14 +64,6 @@ if TYPE_CHECKING:
 METRICS_PER_BATCH = 1000
 PARENT_TAG = "mlflow.parentRunId"
 STUDY_FILE = "study.toml"
-HISTORY_FILE = "history.csv"
-CURVES = {
-    "loss/train": "train_loss",
-    "loss/val": "val_loss",
-    "gap/loss": "gap",
-    "score/train": "train_score",
-    "score/val": "val_score",
-}
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
@@ -81,31 +78,6 @@ class Parent:
     uri: str
     experiment_id: str
     run_id: str
-
-
-@dataclass(frozen=True)
-class FinishedTrial:
-    """A trial on its way to the store; times in milliseconds since 1970."""
-
-    number: int
-    result: TrialResult
-    started: int
-    ended: int
-    has_dropout: bool
-
-    @cached_property
-    def weights_file(self) -> bytes:
-        """The content of `weights.pt`.
-
-        Made before the trial is handed over: the writing process would need a second to import
-        torch for it.
-        """
-        import torch
-
-        content = io.BytesIO()
-        tensors = {name: torch.from_numpy(array) for name, array in self.result.weights.items()}
-        torch.save(tensors, content)
-        return content.getvalue()
 
 
 class StudyTracker:
@@ -185,7 +157,7 @@ class StudyTracker:
     def log(self, trial: FinishedTrial) -> Future[str]:
         """Hands a trial to the writer; `wait` on what is returned before Optuna is told."""
         assert trial.weights_file
-        written: Future[str] = _writer().submit(write_trial, self.parent, trial)
+        written: Future[str] = writer.submit(write_trial, self.parent, trial)
         return written
 
     @staticmethod
@@ -350,7 +322,7 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
     try:
         # First the files: to place them MLflow reads the run back, with all metrics it has by then.
         with tempfile.TemporaryDirectory() as folder:
-            _write_artifacts(Path(folder), trial)
+            write_files(Path(folder), trial)
             client.log_artifacts(run_id, folder)
         history = result.history
         epochs = np.flatnonzero(history.finite)
@@ -362,7 +334,7 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
         ]
         scalars = {f"final/{name}": value for name, value in final_values(result).items()}
         metrics += [_metric(name, value, trial.ended, 0) for name, value in scalars.items()]
-        params = [Param(key, value) for key, value in _trial_params(trial).items()]
+        params = [Param(key, value) for key, value in trial_params(trial).items()]
         client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
         for start in range(METRICS_PER_BATCH, len(metrics), METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
@@ -372,24 +344,6 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
         raise
     client.set_terminated(run_id, STATUS[result.state], trial.ended)
     return run_id
-
-
-def final_values(result: TrialResult) -> dict[str, float]:
-    """What `final/` shows; a failed trial has no values, only the number of its epochs."""
-    values = {
-        "val_loss": result.val_loss,
-        "train_loss": result.train_loss,
-        "gap": result.gap,
-        "val_score": result.val_score,
-        "best_epoch": float(result.kept_epoch),
-        "overfit_gap": result.overfit_gap,
-        "weight_norm": result.weight_norm,
-        "sparsity": result.sparsity,
-    }
-    if result.state is TrialState.FAILED:
-        values = {}
-    finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return {**finite, "epochs": float(len(result.history))}
 
 
 def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
@@ -509,6 +463,18 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+def start_writer() -> None:
+    """Starts the writing process, so that its imports overlap with the caller's own work."""
+    writer.submit(_warm_up)
+
+
+def _warm_up() -> None:
+    import mlflow  # noqa: F401
+
+    learning_curve_figure()
+    _context_tags()
+
+
 def _at_store(uri: str) -> AbstractContextManager[None]:
     from mlflow.exceptions import MlflowException
 
@@ -544,48 +510,6 @@ def _require_store(uri: str) -> None:
         raise TrackingError(f"a tracking store must exist, however: {uri} (MLFLOW_TRACKING_URI)")
 
 
-def start_writer() -> None:
-    """Starts the writing process, so that its imports overlap with the caller's own work."""
-    _writer().submit(_warm_up)
-
-
-def _writer() -> Any:
-    # loky's executor needs no `if __name__ == "__main__"` in the caller's script, tells of a
-    # worker that died, and lets go of the worker once nothing has come for a while.
-    from loky import get_reusable_executor
-
-    return get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
-
-
-def _begin_work() -> None:
-    """Sets up the writing process."""
-    # Ctrl-C reaches every process of a terminal; only the study decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    atexit.register(gc.freeze)  # see __main__
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed study must not go on writing: what it had not told is repaired by a resume."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _warm_up() -> None:
-    import mlflow  # noqa: F401
-
-    _learning_curve_figure()
-    _context_tags()
-
-
-@lru_cache(maxsize=1)
-def _learning_curve_figure() -> Any:
-    from pipeline.figures.learning_curve import LearningCurveFigure
-
-    return LearningCurveFigure()
-
-
 @lru_cache(maxsize=1)
 def _context_tags() -> dict[str, str]:
     """User, program and commit, as `mlflow.start_run` would tag them."""
@@ -594,49 +518,9 @@ def _context_tags() -> dict[str, str]:
     return {key: str(value) for key, value in resolve_tags().items()}
 
 
-def _write_artifacts(folder: Path, trial: FinishedTrial) -> None:
-    result = trial.result
-    picture = _learning_curve_figure().png(
-        trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
-    )
-    (folder / "learning_curve.png").write_bytes(picture)
-    (folder / HISTORY_FILE).write_text(_history_csv(result.history), encoding="utf-8")
-    (folder / "weights.pt").write_bytes(trial.weights_file)
-
-
-def _history_csv(history: History) -> str:
-    """One line an epoch; numbers in full, so that reading them back loses nothing."""
-    names = ["epoch", *CURVES.values()]
-    columns = [getattr(history, field).tolist() for field in CURVES.values()]
-    lines = [",".join(names)]
-    for epoch, values in enumerate(zip(*columns, strict=True), start=1):
-        lines.append(",".join([str(epoch), *map(repr, values)]))
-    return "\n".join(lines) + "\n"
-
-
-def _trial_params(trial: FinishedTrial) -> dict[str, str]:
-    chosen = trial.result.hyperparameters
-    params: dict[str, Any] = {
-        "regularization": chosen.regularization,
-        "lambda": chosen.lambda_ if chosen.regularization is not Regularization.NONE else 0,
-        "log10_lambda": float(np.log10(chosen.lambda_)) if chosen.lambda_ > 0 else None,
-        "l1_ratio": chosen.l1_ratio,
-        "dropout": chosen.dropout if trial.has_dropout else None,
-        "patience": chosen.patience,
-        "learning_rate": chosen.learning_rate,
-        "replicate": trial.result.replicate,
-    }
-    return {key: str(value) for key, value in params.items() if value is not None}
-
-
 def _read_trial(parent: Parent, run: Run) -> TrialRecord:
-    lines = download(parent.uri, run.info.run_id, HISTORY_FILE).decode().splitlines()
-    names = lines[0].split(",")
-    values = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
-    values = values.reshape(-1, len(names))
-    values = values[np.isfinite(values).all(axis=1)]
-    curves = dict(zip(names, values.T, strict=True))
-    return _trial_record(run, History(*(curves[field.name] for field in fields(History))))
+    content = download(parent.uri, run.info.run_id, HISTORY_FILE)
+    return _trial_record(run, read_history(content))
 
 
 def _trial_record(run: Run, history: History) -> TrialRecord:

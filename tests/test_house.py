@@ -79,4 +79,4 @@ def test_tensors_stay_in_the_population() -> None:
     assert {"torch"} <= {name.split(".")[0] for name in imports(HOUSE / "population/trainer.py")}
     # Outside, torch is for the plain loop, for a file of weights, for the number of threads.
     outside = {file for file in importers("torch") if not file.startswith("population/")}
-    assert outside == {"reference.py", "tracking.py", "study.py"}
+    assert outside == {"reference.py", "contents.py", "study.py"}

@@ -50,7 +50,11 @@ class TestMlflowRun:
         assert len(runs(tmp_path)) == 4
         client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
         assert client.get_experiment(parent.info.experiment_id).name == "mine"
+        if address:
+            self.resume(tmp_path, path, address, parent.info.run_id)
 
+    def resume(self, tmp_path: Path, path: str, address: str, parent_id: str) -> None:
+        """The run that `mlflow run` opened takes the other's place, and its children."""
         resumed = self.mlflow_run(
             tmp_path,
             tmp_path,
@@ -60,7 +64,7 @@ class TestMlflowRun:
         )
         assert resumed.returncode == 0, resumed.stderr
         (heir,) = parents(tmp_path)
-        assert heir.info.run_id != parent.info.run_id
+        assert heir.info.run_id != parent_id
         children = [run for run in runs(tmp_path) if run.info.run_id != heir.info.run_id]
         assert {run.data.tags["mlflow.parentRunId"] for run in children} == {heir.info.run_id}
         assert len(children) == 5

@@ -1,0 +1,45 @@
+"""Owns the second process, which writes what the first one hands over, one thing after another."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+def submit(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Future[Result]:
+    """Calls a function there, after all that was submitted before; starts the process if needed.
+
+    loky's executor needs no `if __name__ == "__main__"` in the caller's script, tells of a worker
+    that died, and lets go of the worker once nothing has come for a while.
+    """
+    from loky import get_reusable_executor
+
+    executor = get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
+    future: Future[Result] = executor.submit(function, *args, **kwargs)
+    return future
+
+
+def _begin_work() -> None:
+    # Ctrl-C reaches every process of a terminal; only the study decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(gc.freeze)  # see __main__
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed study must not go on writing: what it had not told is repaired by a resume."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
