@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,35 @@ CURVES = {
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial on its way to the store; times in milliseconds since 1970."""
+    """A trial on its way to the store.
+
+    Attributes:
+        number: Optuna's trial number.
+        result: What it left behind.
+        weights_file: The content of `weights.pt`, from `weights_file`.
+        started: When it was loaded, in milliseconds since 1970.
+        ended: When it was unloaded, likewise.
+        has_dropout: Whether its rate means anything in this study's network.
+    """
 
     number: int
     result: TrialResult
+    weights_file: bytes
     started: int
     ended: int
     has_dropout: bool
 
-    @cached_property
-    def weights_file(self) -> bytes:
-        """The content of `weights.pt`.
 
-        Made before the trial is handed over: the writing process would need a second to import
-        torch for it.
-        """
-        import torch
+def weights_file(result: TrialResult) -> bytes:
+    """The content of `weights.pt`.
 
-        content = io.BytesIO()
-        tensors = {name: torch.from_numpy(array) for name, array in self.result.weights.items()}
-        torch.save(tensors, content)
-        return content.getvalue()
+    Made by the process that trains: the one that writes would need a second to import torch.
+    """
+    import torch
+
+    content = io.BytesIO()
+    torch.save({name: torch.from_numpy(array) for name, array in result.weights.items()}, content)
+    return content.getvalue()
 
 
 def final_values(result: TrialResult) -> dict[str, float]:

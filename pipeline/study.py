@@ -37,7 +37,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import ConfigError, StudyConfig
-from pipeline.contents import FinishedTrial
+from pipeline.contents import FinishedTrial, weights_file
 from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
@@ -335,8 +335,15 @@ class _Search:
         result = self.trainer.unload(slot, reason)
         number = running.trial.number
         self.pruner.finish(number, result.state)
-        finished = FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
         with self._timed("track"):
+            finished = FinishedTrial(
+                number,
+                result,
+                weights_file(result),
+                started=running.started,
+                ended=_now(),
+                has_dropout=self.config.has_dropout,
+            )
             written = self.tracker.log(finished)
         with self._timed("tell"):
             _tell(self.study, running.trial, result)

@@ -156,7 +156,6 @@ class StudyTracker:
 
     def log(self, trial: FinishedTrial) -> Future[str]:
         """Hands a trial to the writer; `wait` on what is returned before Optuna is told."""
-        assert trial.weights_file
         written: Future[str] = writer.submit(write_trial, self.parent, trial)
         return written
 
