@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.config import ModelConfig, StudyConfig
 from pipeline.data import Splits, Task, r_squared
-from pipeline.population.noise import dropout_noise, initial_parameters, row_order
+from pipeline.population.noise import by_layer, dropout_noise, initial_parameters, row_order
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters, Regularization
 
@@ -109,17 +109,12 @@ def train(
         network.train()
         order = row_order(config.seed, splits.replicate, epoch, len(x_train))
         for step, rows in enumerate(order.split(batch_size)):
-            noise = dropout_noise(
-                config.seed,
-                splits.replicate,
-                epoch,
-                step,
-                len(rows),
-                sum(width for _, width in dropouts),
-            )
             widths = [width for _, width in dropouts]
-            for (dropout, _), part in zip(dropouts, noise.split(widths, dim=1), strict=True):
-                dropout.noise = part
+            n_units = len(rows) * sum(widths)
+            noise = dropout_noise(config.seed, splits.replicate, epoch, step, n_units)
+            parts = by_layer(noise[None], len(rows), widths)
+            for (dropout, _), part in zip(dropouts, parts, strict=True):
+                dropout.noise = part[0]
             optimizer.zero_grad()
             loss = mean_loss(splits.task, network(x_train[rows]), y_train[rows])
             (loss + penalty(hyperparameters, weighed)).backward()

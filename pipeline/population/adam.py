@@ -71,6 +71,7 @@ class Stepper:
         learning_rates: Sequence[float],
     ) -> None:
         self._steps = state.steps[: len(learning_rates)]
+        self._one = torch.ones_like(self._steps)
         stacked = (parameters, gradients, state.first, state.second)
         ages = list(zip(learning_rates, self._steps.tolist(), strict=True))
         by_rate: dict[float, list[tuple[Tensor, ...]]] = {}
@@ -87,7 +88,7 @@ class Stepper:
 
     def step(self) -> None:
         """One step of every row."""
-        self._steps += 1
+        self._steps.add_(self._one)
         for rate, (w, g, first, second, steps) in self._blocks.items():
             torch._fused_adam_(
                 w,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
+
+from pipeline.population.noise import by_layer
 
 aten = torch.ops.aten
 
@@ -25,10 +29,14 @@ class Activation:
     Attributes:
         forward_: Replaces pre-activations by activations, in place.
         backward_: (gradient, output): multiplies the gradient by the derivative, in place.
+        gate_: (mask, pre-activation), of piecewise linear ones alone: multiplies a dropout mask by
+            the derivative, in place. The product of mask and pre-activation is then the output
+            after dropout, and the mask all that the way back needs: two passes less a layer.
     """
 
     forward_: Callable[[Tensor], Tensor]
     backward_: Callable[[Tensor, Tensor], Tensor]
+    gate_: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def logistic_(z: Tensor) -> Tensor:
@@ -46,10 +54,13 @@ def elu_(z: Tensor) -> Tensor:
     return z.copy_(torch.where(z > 0, z, torch.expm1(z)))
 
 
+def _zero_where_negative_(g: Tensor, z: Tensor) -> Tensor:
+    result: Tensor = aten.threshold_backward.grad_input(g, z, 0.0, grad_input=g)
+    return result
+
+
 ACTIVATIONS = {
-    "relu": Activation(
-        torch.relu_, lambda g, out: aten.threshold_backward.grad_input(g, out, 0.0, grad_input=g)
-    ),
+    "relu": Activation(torch.relu_, _zero_where_negative_, gate_=_zero_where_negative_),
     "tanh": Activation(
         torch.tanh_, lambda g, out: aten.tanh_backward.grad_input(g, out, grad_input=g)
     ),
@@ -125,6 +136,81 @@ class Layout:
         return blocks
 
 
+class DropoutRates(NamedTuple):
+    """What slots drop, and what they scale the rest by.
+
+    Attributes:
+        rate: [K, 1] share of units dropped.
+        scale: [K, 1] 1 / (1 - rate).
+    """
+
+    rate: Float[Tensor, "k 1"]
+    scale: Float[Tensor, "k 1"]
+
+    @classmethod
+    def of(cls, rate: Float[Tensor, "k 1"]) -> DropoutRates:
+        """Inverted dropout at these rates."""
+        return cls(rate, 1 / (1 - rate))
+
+
+class _Workspace:
+    """Buffers for batches of one size, each made when it is first used.
+
+    Args:
+        like: Any tensor of the network's device and precision.
+        n_slots, n_rows: K, B.
+        sizes: (D, H, ..., C).
+        dropped: Per hidden layer, whether dropout follows it.
+    """
+
+    def __init__(
+        self, like: Tensor, n_slots: int, n_rows: int, sizes: Sequence[int], dropped: Sequence[bool]
+    ) -> None:
+        self._like, self._shape, self._sizes = like, (n_slots, n_rows), sizes
+        self._dropped = dropped
+
+    def _tensor(self, width: int) -> Tensor:
+        return self._like.new_empty(*self._shape, width)
+
+    @cached_property
+    def z(self) -> list[Tensor]:
+        """Per layer [K, B, out]: pre-activations, then activations."""
+        return [self._tensor(width) for width in self._sizes[1:]]
+
+    @cached_property
+    def kept(self) -> list[Tensor]:
+        """Per hidden layer [K, B, out]: activations after dropout."""
+        return [self._tensor(width) for width in self._sizes[1:-1]]
+
+    @cached_property
+    def deltas(self) -> list[Tensor]:
+        """Per hidden layer [K, B, out]: gradients by its pre-activations."""
+        return [self._tensor(width) for width in self._sizes[1:-1]]
+
+    @cached_property
+    def products(self) -> dict[int, Tensor]:
+        """Per layer with a single output [K, B, in]."""
+        layers = enumerate(pairwise(self._sizes))
+        return {layer: self._tensor(fan_in) for layer, (fan_in, out) in layers if out == 1}
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[K, units]: the masks of all layers with dropout, to be computed at once."""
+        widths = self._dropped_widths
+        return self._like.new_empty(self._shape[0], self._shape[1] * sum(widths))
+
+    @cached_property
+    def masks(self) -> list[Tensor | None]:
+        """Per hidden layer a view [K, B, out] of `mask`, or None without dropout."""
+        views = iter(by_layer(self.mask, self._shape[1], self._dropped_widths))
+        return [next(views) if drop else None for drop in self._dropped]
+
+    @property
+    def _dropped_widths(self) -> list[int]:
+        hidden = zip(self._sizes[1:-1], self._dropped, strict=True)
+        return [width for width, drop in hidden if drop]
+
+
 class StackedMLP:
     """K perceptrons of one shape, each with its own weights and dropout rate.
 
@@ -160,90 +246,90 @@ class StackedMLP:
         gradients: Float[Tensor, "k p"],
     ) -> None:
         self._activation = ACTIVATIONS[activation]
-        self._dropped = tuple(dropped)
+        self._sizes, self._dropped = layout.sizes, tuple(dropped)
+        self._parameters = parameters
         self._kernels = layout.kernels(parameters)
         self._transposed = [kernel.transpose(1, 2) for kernel in self._kernels]
         self._biases = [bias.unsqueeze(1) for bias in layout.biases(parameters)]
         self.kernel_gradients = [torch.empty_like(k).contiguous() for k in self._kernels]
         self._bias_gradients = layout.biases(gradients)
-        self._widths = layout.sizes[1:]
-        self._buffers: dict[tuple[str, int, int], Tensor] = {}
+        self._workspaces: dict[int, _Workspace] = {}
         self._inputs: list[Tensor] = []
-        self._outputs: list[Tensor] = []
         self._masks: list[Tensor | None] = []
 
     def forward(
         self,
         x: Float[Tensor, "k b d"],
-        noise: Float[Tensor, "k_or_1 b width"] | None = None,
-        rate: Float[Tensor, "k 1 1"] | None = None,
+        noise: Float[Tensor, "k_or_1 units"] | None = None,
+        rates: DropoutRates | None = None,
     ) -> Float[Tensor, "k b c"]:
         """Logits; with `noise`, dropout at the slots' rates. They live until the next call.
 
         Inverted dropout: a unit is kept where its noise reaches the rate, and divided by 1 - rate.
         """
-        self._inputs, self._outputs, self._masks = [], [], []
-        column = 0
-        scale: Tensor | float = 1.0 if rate is None else 1 / (1 - rate)
-        for layer, width in enumerate(self._widths):
+        buffers = self._workspace(x.shape[1])
+        self._masks = [None] * len(self._dropped)
+        if noise is not None and rates is not None and any(self._dropped):
+            torch.ge(noise, rates.rate, out=buffers.mask)
+            buffers.mask.mul_(rates.scale)
+            self._masks = buffers.masks
+        self._inputs = [x]
+        for layer, mask in enumerate(self._masks):
+            x = self._activate(self._product(layer, x, buffers), mask, buffers, layer)
             self._inputs.append(x)
-            z = self._product(layer, x)
-            if layer == len(self._dropped):
-                return z
-            x = self._activation.forward_(z)
-            self._outputs.append(x)
-            mask = None
-            if noise is not None and rate is not None and self._dropped[layer]:
-                mask = self._buffer("mask", layer, x)
-                torch.ge(noise[:, :, column : column + width], rate, out=mask)
-                mask.mul_(scale)
-                column += width
-                x = torch.mul(x, mask, out=self._buffer("kept", layer, x))
-            self._masks.append(mask)
-        raise AssertionError("a network has an output layer")
+        return self._product(len(self._masks), x, buffers)
 
     def backward(self, delta: Float[Tensor, "k b c"]) -> None:
         """Writes `kernel_gradients` and the biases', given the loss's gradient by the logits.
 
         Reads the buffers of the last `forward`, which must have been of the same batch.
         """
-        for layer in range(len(self._widths) - 1, -1, -1):
-            self._kernel_gradient(layer, delta)
+        buffers = self._workspace(delta.shape[1])
+        for layer in range(len(self._sizes) - 2, -1, -1):
+            self._kernel_gradient(layer, delta, buffers)
             torch.sum(delta, dim=1, out=self._bias_gradients[layer])
             if layer > 0:
-                below = self._buffer("delta", layer - 1, delta)
-                multiply = torch.mul if self._widths[layer] == 1 else torch.bmm
+                below = buffers.deltas[layer - 1]
+                multiply = torch.mul if delta.shape[2] == 1 else torch.bmm
                 delta = multiply(delta, self._transposed[layer], out=below)
                 mask = self._masks[layer - 1]
                 if mask is not None:
                     delta.mul_(mask)
-                self._activation.backward_(delta, self._outputs[layer - 1])
+                if mask is None or self._activation.gate_ is None:
+                    self._activation.backward_(delta, buffers.z[layer - 1])
 
-    def _product(self, layer: int, x: Tensor) -> Tensor:
+    def _activate(self, z: Tensor, mask: Tensor | None, buffers: _Workspace, layer: int) -> Tensor:
+        if mask is None:
+            return self._activation.forward_(z)
+        if self._activation.gate_ is not None:
+            return z.mul_(self._activation.gate_(mask, z))
+        return torch.mul(self._activation.forward_(z), mask, out=buffers.kept[layer])
+
+    def _product(self, layer: int, x: Tensor, buffers: _Workspace) -> Tensor:
         """[K, B, out] pre-activations.
 
         For a single output, bmm takes as long as for a quarter of a hidden layer: a sum of
         products is eight times faster.
         """
-        z = self._buffer("z", layer, x)
-        if self._widths[layer] > 1:
+        z = buffers.z[layer]
+        if self._sizes[layer + 1] > 1:
             return torch.baddbmm(self._biases[layer], x, self._kernels[layer], out=z)
-        products = torch.mul(x, self._transposed[layer], out=self._buffer("products", layer, x, x))
+        products = torch.mul(x, self._transposed[layer], out=buffers.products[layer])
         torch.sum(products, dim=2, keepdim=True, out=z)
         return z.add_(self._biases[layer])
 
-    def _kernel_gradient(self, layer: int, delta: Tensor) -> None:
+    def _kernel_gradient(self, layer: int, delta: Tensor, buffers: _Workspace) -> None:
         x, gradient = self._inputs[layer], self.kernel_gradients[layer]
-        if self._widths[layer] > 1:
+        if delta.shape[2] > 1:
             torch.bmm(x.transpose(1, 2), delta, out=gradient)
             return
-        products = torch.mul(x, delta, out=self._buffer("products", layer, x, x))
+        products = torch.mul(x, delta, out=buffers.products[layer])
         torch.sum(products, dim=1, out=gradient.squeeze(2))
 
-    def _buffer(self, use: str, layer: int, like: Tensor, shaped: Tensor | None = None) -> Tensor:
-        """[K, B, width of layer] or shaped as asked, kept for the next batch of the same size."""
-        key = (use, layer, like.shape[1])
-        if key not in self._buffers:
-            shape = (self._kernels[layer].shape[0], like.shape[1], self._widths[layer])
-            self._buffers[key] = like.new_empty(shape if shaped is None else shaped.shape)
-        return self._buffers[key]
+    def _workspace(self, n_rows: int) -> _Workspace:
+        """Buffers kept for the next batch of the same size."""
+        if n_rows not in self._workspaces:
+            self._workspaces[n_rows] = _Workspace(
+                self._parameters, len(self._parameters), n_rows, self._sizes, self._dropped
+            )
+        return self._workspaces[n_rows]

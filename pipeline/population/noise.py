@@ -6,8 +6,9 @@ drop units by the same uniform numbers: they differ by their hyperparameters alo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,9 @@ from torch import Tensor
 
 # What the tables of one replicate may take before they are drawn again at each step instead.
 TABLE_BYTES = 256 * 2**20
+
+# What remembered row orders may take.
+ORDER_BYTES = 64 * 2**20
 
 
 class Purpose(IntEnum):
@@ -59,14 +63,25 @@ def row_order(seed: int, replicate: int, epoch: int, n_rows: int) -> Int[Tensor,
 
 
 def dropout_noise(
-    seed: int, replicate: int, epoch: int, step: int, n_rows: int, width: int
-) -> Float[Tensor, "rows width"]:
+    seed: int, replicate: int, epoch: int, step: int, n_units: int
+) -> Float[Tensor, " units"]:
     """Uniform numbers in [0, 1) for one batch: a unit is kept where its number reaches its rate.
 
-    `width` counts the units of all layers with dropout, the first layer's first.
+    `n_units` counts rows times the width of all layers with dropout: `by_layer` parts them.
     """
     draw = generator(Purpose.DROPOUT, seed, replicate, epoch, step)
-    return torch.from_numpy(draw.random((n_rows, width), dtype=np.float32))
+    return torch.from_numpy(draw.random(n_units, dtype=np.float32))
+
+
+def by_layer(
+    flat: Float[Tensor, "slots units"], n_rows: int, widths: Sequence[int]
+) -> list[Float[Tensor, "slots rows _"]]:
+    """A batch's units as one view a layer with dropout, [rows, width] each, the first layer first.
+
+    Layers lie one after another, not side by side, so that a view of one is contiguous in a slot.
+    """
+    parts = flat.split([n_rows * width for width in widths], dim=1)
+    return [part.unflatten(1, (n_rows, width)) for part, width in zip(parts, widths, strict=True)]
 
 
 class NoiseTables:
@@ -82,6 +97,7 @@ class NoiseTables:
         width: Units of all layers with dropout.
         max_epochs: Epochs a trial may last.
         dtype: Precision of training.
+        device: Where training happens; numbers are drawn on the CPU, alike for every device.
     """
 
     def __init__(
@@ -94,47 +110,62 @@ class NoiseTables:
         width: int,
         max_epochs: int,
         dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         self._seed, self._replicate = seed, replicate
-        self._n_rows, self._batch_size, self._width = n_rows, batch_size, width
-        self._dtype = dtype
+        self._n_rows, self._width = n_rows, width
+        self._dtype, self._device = dtype, device
         self.batches = [
             slice(start, min(start + batch_size, n_rows)) for start in range(0, n_rows, batch_size)
         ]
         fits = max_epochs * n_rows * width * dtype.itemsize <= TABLE_BYTES
         # Virtual until written to: a study that stops early never pays for its late epochs.
-        self._table = torch.empty(max_epochs, n_rows, width, dtype=dtype) if fits else None
+        shape = (max_epochs, n_rows * width)
+        self._table = torch.empty(shape, dtype=dtype, device=device) if fits else None
         self._drawn: set[int] = set()
-        self._order = lru_cache(maxsize=max(2, TABLE_BYTES // (16 * n_rows)))(self._draw_order)
+        self._order = lru_cache(maxsize=max(2, ORDER_BYTES // (8 * n_rows)))(self._draw_order)
 
-    def row_orders(self, epochs: list[int]) -> Int[Tensor, "slots rows"]:
-        """Row numbers per slot; a single row if all slots are at the same epoch."""
-        if len(set(epochs)) == 1:
-            return self._order(epochs[0])[None]
-        return torch.stack([self._order(epoch) for epoch in epochs])
+    def row_orders(self, epochs: list[int]) -> list[Int[Tensor, " rows"]]:
+        """Row numbers per slot; of a single one if all slots are at the same epoch."""
+        return [self._order(epoch) for epoch in self._distinct(epochs)]
 
-    def dropout(self, epochs: list[int], step: int) -> Float[Tensor, "slots batch width"]:
-        """Noise of step `step` (from 0) per slot; a single one if all are at the same epoch."""
-        if len(set(epochs)) == 1:
-            epochs = epochs[:1]
-        if self._table is None:
-            drawn = {epoch: self._draw(epoch, step) for epoch in dict.fromkeys(epochs)}
-            return torch.stack([drawn[epoch] for epoch in epochs])
-        for epoch in dict.fromkeys(epochs):
-            if epoch not in self._drawn:
-                for number, rows in enumerate(self.batches):
-                    self._table[epoch - 1, rows] = self._draw(epoch, number)
-                self._drawn.add(epoch)
+    def dropout(self, epochs: list[int]) -> Callable[[int], Float[Tensor, "slots units"]]:
+        """What to ask for the noise of a step (from 0) while slots are at these epochs.
+
+        It answers a row per slot, or a single one if all are at the same epoch.
+        """
+        epochs = self._distinct(epochs)
+        table = self._table
+        if table is None:
+            return lambda step: self._draw_rows(epochs, step)
+        for epoch in set(epochs) - self._drawn:
+            for step, units in enumerate(self._units):
+                table[epoch - 1, units] = self._draw(epoch, step)
+            self._drawn.add(epoch)
         if len(epochs) == 1:
-            return self._table[epochs[0] - 1, self.batches[step]][None]
-        return self._table[:, self.batches[step]].index_select(0, torch.tensor(epochs) - 1)
+            row = table[epochs[0] - 1][None]
+            return lambda step: row[:, self._units[step]]
+        rows = torch.tensor(epochs, device=self._device) - 1
+        return lambda step: table[:, self._units[step]].index_select(0, rows)
+
+    @cached_property
+    def _units(self) -> list[slice]:
+        """Where each step's numbers stand in an epoch's."""
+        return [slice(b.start * self._width, b.stop * self._width) for b in self.batches]
+
+    @staticmethod
+    def _distinct(epochs: list[int]) -> list[int]:
+        return epochs[:1] if len(set(epochs)) == 1 else epochs
 
     def _draw_order(self, epoch: int) -> Int[Tensor, " rows"]:
-        return row_order(self._seed, self._replicate, epoch, self._n_rows)
+        order = row_order(self._seed, self._replicate, epoch, self._n_rows)
+        return order.to(self._device)
 
-    def _draw(self, epoch: int, step: int) -> Float[Tensor, "batch width"]:
-        rows = self.batches[step]
-        noise = dropout_noise(
-            self._seed, self._replicate, epoch, step, rows.stop - rows.start, self._width
-        )
-        return noise.to(self._dtype)
+    def _draw_rows(self, epochs: list[int], step: int) -> Float[Tensor, "slots units"]:
+        drawn = {epoch: self._draw(epoch, step) for epoch in dict.fromkeys(epochs)}
+        return torch.stack([drawn[epoch] for epoch in epochs])
+
+    def _draw(self, epoch: int, step: int) -> Float[Tensor, " units"]:
+        units = self._units[step]
+        noise = dropout_noise(self._seed, self._replicate, epoch, step, units.stop - units.start)
+        return noise.to(self._device, self._dtype)

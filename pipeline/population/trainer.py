@@ -6,6 +6,7 @@ moves into its row, so that stopped slots cost nothing. A slot's number never ch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from pipeline.config import StudyConfig
 from pipeline.data import Splits, Task, r_squared
 from pipeline.population import adam, early_stopping
-from pipeline.population.layers import Layout, StackedMLP
+from pipeline.population.layers import DropoutRates, Layout, StackedMLP
 from pipeline.population.losses import correct, loss_gradient, losses
 from pipeline.population.noise import NoiseTables, initial_parameters
 from pipeline.population.penalty import Penalty, coefficients
@@ -24,6 +25,12 @@ from pipeline.space import Hyperparameters
 
 # Rows evaluated at a time: enough for the matrix products, few enough for the cache.
 EVALUATION_ROWS = 256
+
+# Rows whose losses are computed at a time: enough to be few, not so many as to outgrow the data.
+SCORED_ROWS = 4096
+
+# Steps whose row numbers are looked up at a time.
+STACKED_STEPS = 64
 
 # With one network in the batch, bmm may take another kernel, and other last bits, than with more:
 # a lone trial trains beside an idle row.
@@ -59,6 +66,7 @@ class PopulationTrainer:
         >>> result = trainer.unload(0)                              # doctest: +SKIP
     """
 
+    @torch.inference_mode()
     def __init__(
         self,
         config: StudyConfig,
@@ -83,7 +91,7 @@ class PopulationTrainer:
         self._penalty = Penalty(
             self._layout, config.model.penalized, self._parameters, self._gradients
         )
-        self._rate = torch.zeros(n_rows, 1, 1, dtype=dtype)
+        self._rate = torch.zeros(n_rows, 1, dtype=dtype)
 
         self._initial = self._initial_parameters(config.seed, dtype)
         dropped = zip(config.model.hidden, config.model.dropped, strict=True)
@@ -95,6 +103,7 @@ class PopulationTrainer:
             width=sum(width for width, drop in dropped if drop),
             max_epochs=config.training.max_epochs,
             dtype=dtype,
+            device=torch.device("cpu"),
         )
         self._n_train = len(splits.x_train)
         self._x = torch.from_numpy(np.concatenate([splits.x_train, splits.x_val])).to(dtype)
@@ -108,6 +117,7 @@ class PopulationTrainer:
         """Slots without a trial, in order."""
         return [slot for slot in range(self.n_slots) if slot not in self._slots]
 
+    @torch.inference_mode()
     def load(self, slot: int, hyperparameters: Hyperparameters) -> None:
         """Puts a trial into a free slot; it trains from the next epoch on.
 
@@ -130,6 +140,7 @@ class PopulationTrainer:
         patience = hyperparameters.patience
         self._stopping.patience[row] = early_stopping.NEVER if patience == "off" else patience
 
+    @torch.inference_mode()
     def train_epoch(self) -> dict[int, Point]:
         """Advances every slot that trains by one epoch and measures it.
 
@@ -147,6 +158,7 @@ class PopulationTrainer:
         }
         return self._stop(points)
 
+    @torch.inference_mode()
     def unload(self, slot: int, stop_reason: StopReason = StopReason.PRUNED) -> TrialResult:
         """Empties a slot.
 
@@ -187,55 +199,67 @@ class PopulationTrainer:
             )
         return self._networks[n_rows]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _train(self, epochs: list[int]) -> None:
         network = self._network()
         n_active, n_rows = len(self._rows), max(len(self._rows), FEWEST_ROWS)
         learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
         optimizer = adam.Stepper(self._parameters, self._gradients, self._adam, learning_rates)
         gather = self._penalty.gatherer(n_active, network.kernel_gradients)
-        rate = self._rate[:n_rows]
-        dropping = bool(rate[:n_active].any())
-        orders = self._noise.row_orders(epochs)
-        for step, batch in enumerate(self._noise.batches):
-            rows = orders[:, batch]
-            x = self._x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-            noise = self._noise.dropout(epochs, step) if dropping else None
-            logits = network.forward(x.expand(n_rows, -1, -1), noise, rate)
-            y = self._y.index_select(0, rows.flatten()).view(rows.shape)
+        rates = DropoutRates.of(self._rate[:n_rows])
+        dropping = bool(rates.rate[:n_active].any())
+        noise = self._noise.dropout(epochs) if dropping else None
+        for step, (x, y) in enumerate(self._batches(epochs)):
+            logits = network.forward(x.expand(n_rows, -1, -1), noise and noise(step), rates)
             network.backward(loss_gradient(self._splits.task, logits, y))
             gather()
             optimizer.step()
 
-    @torch.no_grad()
+    def _batches(self, epochs: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Per step rows [K, B, D] and targets [K, B] in each slot's order, or one slot's for all.
+
+        Row numbers are stacked for some steps at a time, as K times N of them would outgrow the
+        data.
+        """
+        orders, size = self._noise.row_orders(epochs), self._training.batch_size
+        for start in range(0, self._n_train, STACKED_STEPS * size):
+            part = slice(start, start + STACKED_STEPS * size)
+            stacked = torch.stack([order[part] for order in orders])
+            targets = self._y.take(stacked)
+            for rows, y in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
+                x = self._x.index_select(0, rows.flatten())
+                yield x.view(*rows.shape, -1), y
+
+    @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
         """Per row in use: training and validation loss, training and validation score."""
-        network = self._network()
-        n_rows = max(len(self._rows), FEWEST_ROWS)
-        task = self._splits.task
-        row_losses = self._x.new_empty(n_rows, len(self._x))
-        row_correct = None if task is Task.REGRESSION else torch.empty_like(row_losses)
-        for start in range(0, len(self._x), EVALUATION_ROWS):
-            part = slice(start, start + EVALUATION_ROWS)
-            target = self._y[part][None]
-            logits = network.forward(self._x[part].expand(n_rows, -1, -1))
-            row_losses[:, part] = losses(task, logits, target)
-            if row_correct is not None:
-                row_correct[:, part] = correct(task, logits, target)
-        splits = (slice(0, self._n_train), slice(self._n_train, None))
-        columns = [self._split_mean(row_losses[:, part]) for part in splits]
-        for part, split_losses in zip(splits, tuple(columns), strict=True):
-            if row_correct is not None:
-                columns.append(self._split_mean(row_correct[:, part]))
-            else:
-                variance = float(self._y[part].var(correction=0))
-                columns.append([r_squared(loss, variance) for loss in split_losses])
-        return list(zip(*columns, strict=True))[: len(self._rows)]
+        n_train, n_all = self._n_train, len(self._x)
+        train_loss, train_score = self._measure(range(n_train))
+        val_loss, val_score = self._measure(range(n_train, n_all))
+        measured = zip(train_loss, val_loss, train_score, val_score, strict=True)
+        return list(measured)[: len(self._rows)]
 
-    @staticmethod
-    def _split_mean(values: Tensor) -> list[float]:
-        means: list[float] = values.mean(dim=1, dtype=torch.float64).tolist()
-        return means
+    def _measure(self, rows: range) -> tuple[list[float], list[float]]:
+        """Mean loss and score over rows of the data, per row of the population."""
+        network, task = self._network(), self._splits.task
+        n_slots = max(len(self._rows), FEWEST_ROWS)
+        lost = self._x.new_zeros(n_slots, dtype=torch.float64)
+        right = torch.zeros_like(lost)
+        for group in _parts(rows, SCORED_ROWS):
+            target = self._y[group.start : group.stop][None]
+            logits = self._x.new_empty(n_slots, len(group), self._layout.sizes[-1])
+            for part in _parts(group, EVALUATION_ROWS):
+                x = self._x[part.start : part.stop].expand(n_slots, -1, -1)
+                offset = part.start - group.start
+                logits[:, offset : offset + len(part)] = network.forward(x)
+            lost += losses(task, logits, target).sum(dim=1, dtype=torch.float64)
+            if task is not Task.REGRESSION:
+                right += correct(task, logits, target).sum(dim=1, dtype=torch.float64)
+        mean_losses: list[float] = (lost / len(rows)).tolist()
+        if task is Task.REGRESSION:
+            variance = float(self._y[rows.start : rows.stop].var(correction=0))
+            return mean_losses, [r_squared(loss, variance) for loss in mean_losses]
+        return mean_losses, (right / len(rows)).tolist()
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -293,3 +317,9 @@ class PopulationTrainer:
         self._penalty.move_row(last, row)
         for state in vars(self._stopping).values():
             state[row] = state[last]
+
+
+def _parts(rows: range, size: int) -> Iterator[range]:
+    """Consecutive pieces of a range, the last one maybe smaller."""
+    for start in range(rows.start, rows.stop, size):
+        yield range(start, min(start + size, rows.stop))

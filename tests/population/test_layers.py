@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pipeline import reference
 from pipeline.config import ModelConfig
 from pipeline.data import Task
-from pipeline.population.layers import ACTIVATIONS, Layout, StackedMLP
+from pipeline.population.layers import ACTIVATIONS, DropoutRates, Layout, StackedMLP
 from pipeline.population.losses import loss_gradient
+from pipeline.population.noise import by_layer
 
 K, B, D, H, G = 3, 5, 7, 11, 13
 
@@ -33,7 +34,12 @@ def targets(task: Task, n_outputs: int, k: int) -> Tensor:
 
 
 def unstacked(
-    layout: Layout, flat: Tensor, activation: str, dropped: list[bool], rate: float, noise: Tensor
+    layout: Layout,
+    flat: Tensor,
+    activation: str,
+    dropped: list[bool],
+    rate: float,
+    noise: list[Tensor],
 ) -> nn.Sequential:
     """One slot as the module whose state_dict its weights are."""
     model = ModelConfig(
@@ -44,9 +50,8 @@ def unstacked(
     network = reference.build_network(model, layout.sizes[0], layout.sizes[-1], rate).double()
     weights = {name: torch.from_numpy(a) for name, a in layout.state_dict(flat).items()}
     network.load_state_dict(weights)
-    widths = [size for size, drop in zip(layout.sizes[1:-1], dropped, strict=True) if drop]
     dropouts = [module for module in network if isinstance(module, reference.KeyedDropout)]
-    for module, part in zip(dropouts, noise.split(widths, dim=1), strict=True):
+    for module, part in zip(dropouts, noise, strict=True):
         module.noise = part
     return network
 
@@ -85,20 +90,23 @@ class TestGradients:
         flat = normal(K, layout.n_parameters)
         own_rows = len(target)
         x = normal(own_rows, B, D, seed=1)
-        width = sum(size for size, drop in zip(hidden, dropping, strict=True) if drop)
+        widths = [size for size, drop in zip(hidden, dropping, strict=True) if drop]
         noise = torch.rand(
-            own_rows, B, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+            own_rows,
+            B * sum(widths),
+            generator=torch.Generator().manual_seed(2),
+            dtype=torch.float64,
         )
         gradients = torch.full_like(flat, torch.nan)
         network = StackedMLP(layout, activation, dropping, flat, gradients)
-        logits = network.forward(
-            x.expand(K, -1, -1), noise, torch.tensor(rates, dtype=torch.float64)[:, None, None]
-        )
+        chosen = DropoutRates.of(torch.tensor(rates, dtype=torch.float64)[:, None])
+        logits = network.forward(x.expand(K, -1, -1), noise, chosen)
         network.backward(loss_gradient(task, logits, target))
         kernels, biases = network.kernel_gradients, layout.biases(gradients)
         for slot in range(K):
             row = slot if own_rows == K else 0
-            plain = unstacked(layout, flat[slot], activation, dropping, rates[slot], noise[row])
+            own_noise = [part[row] for part in by_layer(noise, B, widths)]
+            plain = unstacked(layout, flat[slot], activation, dropping, rates[slot], own_noise)
             output = plain(x[row])
             torch.testing.assert_close(logits[slot], output, rtol=1e-12, atol=1e-12)
             reference.mean_loss(task, output, target[row]).backward()
@@ -198,12 +206,12 @@ class TestDropout:
         layout.biases(flat)[0].fill_(1.0)  # hidden activations of one
         layout.kernels(flat)[1].fill_(1.0)  # summed
         network = StackedMLP(layout, "relu", [True], flat, flat.clone())
-        noise = torch.tensor([[[0.0, 0.25, 0.5, 0.75]]])
-        rate = torch.tensor([0.5, 0.0])[:, None, None]
-        logits = network.forward(torch.zeros(2, 1, 1), noise, rate)
+        noise = torch.tensor([[0.0, 0.25, 0.5, 0.75]])
+        rates = DropoutRates.of(torch.tensor([[0.5], [0.0]]))
+        logits = network.forward(torch.zeros(2, 1, 1), noise, rates)
         assert logits.flatten().tolist() == [4.0, 4.0]  # two of four kept, doubled; all kept
-        rate = torch.tensor([0.75, 0.25])[:, None, None]
-        logits = network.forward(torch.zeros(2, 1, 1), noise, rate)
+        rates = DropoutRates.of(torch.tensor([[0.75], [0.25]]))
+        logits = network.forward(torch.zeros(2, 1, 1), noise, rates)
         assert logits.flatten().tolist() == [4.0, 4.0]
 
     def test_without_noise_is_the_identity(self) -> None:
