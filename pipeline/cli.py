@@ -127,6 +127,10 @@ def _run(chosen: argparse.Namespace) -> int:
     from pipeline.progress import report_progress
 
     config = _configure(chosen)
+    # The writing process gets ready while this one imports torch and reads the data.
+    from pipeline.tracking import start_writer
+
+    start_writer()
     from pipeline.study import run_study
 
     with report_progress(config, quiet=chosen.quiet) as on_progress:

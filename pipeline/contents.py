@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.results import History, TrialResult, TrialState
+from pipeline.results import History, TrialRecord, TrialResult, TrialState
 from pipeline.space import Regularization
 
 HISTORY_FILE = "history.csv"
@@ -119,6 +119,22 @@ def trial_params(trial: FinishedTrial) -> dict[str, str]:
     return {key: str(value) for key, value in params.items() if value is not None}
 
 
+def trial_record(trial: FinishedTrial, run_id: str) -> TrialRecord:
+    """A trial as the tracking store will tell of it, without asking the store."""
+    result = trial.result
+    chosen = result.hyperparameters
+    return TrialRecord(
+        number=trial.number,
+        run_id=run_id,
+        state=result.state,
+        stop_reason=result.stop_reason,
+        hyperparameters=chosen if trial.has_dropout else replace(chosen, dropout=0.0),
+        replicate=result.replicate,
+        history=_finite_part(result.history),
+        scalars=final_values(result),
+    )
+
+
 def read_history(content: bytes) -> History:
     """The finite epochs of a `history.csv`."""
     lines = content.decode().splitlines()
@@ -126,6 +142,9 @@ def read_history(content: bytes) -> History:
     values = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
     values = values.reshape(-1, len(names))
     curves = dict(zip(names, values.T, strict=True))
-    history = History(*(curves[field.name] for field in fields(History)))
+    return _finite_part(History(*(curves[field.name] for field in fields(History))))
+
+
+def _finite_part(history: History) -> History:
     finite = history.finite
     return History(*(getattr(history, field.name)[finite] for field in fields(History)))

@@ -36,8 +36,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState as OptunaState
 
+from pipeline import writer
 from pipeline.config import ConfigError, StudyConfig
-from pipeline.contents import FinishedTrial, weights_file
+from pipeline.contents import FinishedTrial, trial_record, weights_file
 from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
@@ -132,7 +133,7 @@ def run_study(
             if resumed:
                 search.recover()
             search.run()
-            return _conclude(tracker, search.seconds)
+            return _conclude(tracker, search.records, search.seconds)
     except BaseException as error:
         # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
         # ended is told; what was in training stays asked, for a resume to train again.
@@ -195,10 +196,10 @@ class _Running:
     started: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Ended:
     trial: optuna.Trial
-    result: TrialResult
+    finished: FinishedTrial
     written: Future[str]
 
 
@@ -215,6 +216,7 @@ class _Search:
 
     running: dict[int, _Running] = field(default_factory=dict)
     ended: deque[_Ended] = field(default_factory=deque)
+    records: list[TrialRecord] = field(default_factory=list)
     again: deque[optuna.Trial] = field(default_factory=deque)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: tuple[int, float] | None = None
@@ -253,12 +255,26 @@ class _Search:
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
         while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
             with self._timed("track"):
-                run_id = self.tracker.wait(self.ended[0].written, self.stop_if_asked)
+                run_id = self._first_run_id()
             with self._timed("tell"):
                 ended = self.ended.popleft()
-                record = self._recorded(ended.trial.number)
-                record.set_user_attr("mlflow_run_id", run_id)
-                _tell(self.journal, record, ended.result)
+                recorded = self._recorded(ended.trial.number)
+                recorded.set_user_attr("mlflow_run_id", run_id)
+                _tell(self.journal, recorded, ended.finished.result)
+            self.records.append(trial_record(ended.finished, run_id))
+
+    def _first_run_id(self) -> str:
+        """The run of the trial that ended first, once it is written.
+
+        Until then there is nothing to do here but to write the newest ones, too.
+        """
+        first = self.ended[0]
+        for ended in reversed(self.ended):
+            if first.written.done():
+                break
+            ended.written = self.tracker.write_here(ended.finished, ended.written) or ended.written
+            self.stop_if_asked()
+        return self.tracker.wait(first.written, self.stop_if_asked)
 
     def close(self) -> None:
         """After an error: tells what can be told, gives up what cannot be written."""
@@ -275,7 +291,8 @@ class _Search:
         in_memory = self.study.get_trials(deepcopy=False)
         self.again.extend(optuna.Trial(self.study, in_memory[n]._trial_id) for n in unfinished)
         self.tracker.forget(set(unfinished))
-        for record in read_study(self.tracker.parent.run_id, self.tracker.parent.uri).trials:
+        self.records += read_study(self.tracker.parent.run_id, self.tracker.parent.uri).trials
+        for record in self.records:
             for val_loss in record.history.val_loss.tolist():
                 self.pruner.report(record.number, val_loss)
             self.pruner.finish(record.number, record.state)
@@ -347,7 +364,7 @@ class _Search:
             written = self.tracker.log(finished)
         with self._timed("tell"):
             _tell(self.study, running.trial, result)
-        self.ended.append(_Ended(running.trial, result, written))
+        self.ended.append(_Ended(running.trial, finished, written))
         self._count(number, result.state, result.val_loss)
 
     def _count(self, number: int, state: TrialState, val_loss: float) -> None:
@@ -407,21 +424,24 @@ def _a_core_for_the_writer() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _conclude(tracker: StudyTracker, seconds: dict[str, float]) -> StudyResult:
-    """Reads the study back, draws it, and closes its parent run."""
+def _conclude(
+    tracker: StudyTracker, trials: list[TrialRecord], seconds: dict[str, float]
+) -> StudyResult:
+    """Draws the study, and closes its parent run."""
     from pipeline.figures import study_figures
     from pipeline.report import render, summary_markdown, trials_frame
 
-    record = replace(read_study(tracker.parent.run_id, tracker.parent.uri), state="complete")
-    trials = trials_frame(record)
+    record = replace(tracker.record(trials), state="complete")
+    drawn = writer.submit(study_figures, record)
+    frame = trials_frame(record)
     files = {
         # Without run ids, which differ where everything else is the same.
-        "trials.csv": trials.drop(columns="run_id").to_csv(index=False).encode(),
+        "trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode(),
         "report.html": render(record, run_links(record)).encode(),
-        **{f"figures/{name}": picture for name, picture in study_figures(record).items()},
+        **{f"figures/{name}": picture for name, picture in drawn.result().items()},
     }
     tracker.finish("complete", seconds, files, summary_markdown(record), record)
-    return StudyResult(record, trials, record.best, seconds)
+    return StudyResult(record, frame, record.best, seconds)
 
 
 def _now() -> int:

@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager, suppress
@@ -159,6 +159,14 @@ class StudyTracker:
         written: Future[str] = writer.submit(write_trial, self.parent, trial)
         return written
 
+    def write_here(self, trial: FinishedTrial, handed_over: Future[str]) -> Future[str] | None:
+        """Takes a trial back and writes it in this process; None if the writer has begun it."""
+        if not handed_over.cancel():
+            return None
+        written: Future[str] = Future()
+        written.set_result(write_trial(self.parent, trial))
+        return written
+
     @staticmethod
     def wait(written: Future[str], stop_if_asked: Callable[[], None]) -> str:
         """The run id of a handed-over trial, once its run is finished in the store."""
@@ -190,6 +198,10 @@ class StudyTracker:
     @journal.setter
     def journal(self, path: str) -> None:
         self._client.set_tag(self.parent.run_id, "study.journal", path)
+
+    def record(self, trials: Iterable[TrialRecord]) -> StudyRecord:
+        """The study with these trials, as `read_study` would read it back."""
+        return _study_record(self._client, self._client.get_run(self.parent.run_id), trials)
 
     def finish(
         self,
@@ -368,15 +380,7 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
             for child in _children(client, parent)
             if child.data.tags.get("stage") == "search" and child.info.status in STATUS.values()
         ]
-        return StudyRecord(
-            name=run.data.params["study.name"],
-            run_id=run_id,
-            experiment_id=run.info.experiment_id,
-            state=run.data.tags["study.state"],
-            params=run.data.params,
-            trials=tuple(sorted(trials, key=lambda trial: trial.number)),
-            study_toml=download(uri, run_id, STUDY_FILE).decode(),
-        )
+        return _study_record(client, run, trials)
 
 
 def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
@@ -463,15 +467,40 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def start_writer() -> None:
-    """Starts the writing process, so that its imports overlap with the caller's own work."""
-    writer.submit(_warm_up)
+    """Starts the writing process, so that its imports overlap with the caller's own work.
+
+    It also makes the database that a study without a store will need, as bytes: nothing is written
+    before the study is known to be sound.
+    """
+    _warming(str(Path.cwd()))
 
 
-def _warm_up() -> None:
-    import mlflow  # noqa: F401
+@lru_cache(maxsize=1)
+def _warming(folder: str) -> Future[bytes | None]:
+    return writer.submit(_warm_up, folder)
 
+
+def _warm_up(folder: str) -> bytes | None:
+    path = sqlite_file(tracking_uri())
+    blank = None if path is None or path.exists() else _new_database(folder)
     learning_curve_figure()
     _context_tags()
+    return blank
+
+
+def _new_database(folder: str) -> bytes:
+    """The content of a sqlite store without runs, for programs in a folder.
+
+    MLflow's hundred migrations take seconds.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "mlflow.db")
+        SqlAlchemyStore(f"sqlite:///{path}", f"{folder}/mlruns").engine.dispose()
+        return path.read_bytes()
 
 
 def _at_store(uri: str) -> AbstractContextManager[None]:
@@ -481,21 +510,20 @@ def _at_store(uri: str) -> AbstractContextManager[None]:
 
 
 def _create_database(uri: str) -> None:
-    """Makes a sqlite store under another name, then gives it its own.
+    """Writes a new sqlite store under another name, then gives it its own.
 
-    MLflow's hundred migrations are no single transaction: a process that is killed among them, or
-    two that begin together, would leave a file that no later one can open.
+    MLflow's migrations are no single transaction: a process that is killed among them, or two that
+    begin together, would leave a file that no later one can open.
     """
     path = sqlite_file(uri)
     if path is None or path.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    folder = str(Path.cwd())
+    warming = _warming(folder)
+    made = None if warming.exception() else warming.result()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        SqlAlchemyStore(f"sqlite:///{fresh}", "./mlruns").engine.dispose()
+        fresh.write_bytes(made or _new_database(folder))
         with suppress(FileExistsError):  # another process was first: its file is as good
             os.link(fresh, path)
     finally:
@@ -515,6 +543,18 @@ def _context_tags() -> dict[str, str]:
     from mlflow.tracking.context.registry import resolve_tags
 
     return {key: str(value) for key, value in resolve_tags().items()}
+
+
+def _study_record(client: MlflowClient, run: Run, trials: Iterable[TrialRecord]) -> StudyRecord:
+    return StudyRecord(
+        name=run.data.params["study.name"],
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        state=run.data.tags["study.state"],
+        params=run.data.params,
+        trials=tuple(sorted(trials, key=lambda trial: trial.number)),
+        study_toml=download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode(),
+    )
 
 
 def _read_trial(parent: Parent, run: Run) -> TrialRecord:

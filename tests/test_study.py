@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import mlflow
@@ -18,14 +20,17 @@ from mlflow.entities import ViewType
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from pipeline import reference, writer
 from pipeline.config import ConfigError, StudyConfig, load_config
+from pipeline.contents import FinishedTrial, weights_file
 from pipeline.data import load_table, split
 from pipeline.reference import build_network, measure
+from pipeline.report import render
 from pipeline.reproduce import reproduce
-from pipeline.results import TrialState
+from pipeline.results import StudyRecord, TrialRecord, TrialState
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.study import Progress, StudyResult, first_trials, run_study
-from pipeline.tracking import download, read_study
+from pipeline.tracking import StudyTracker, download, read_study, run_links
 
 SMALL = """
 name = "{name}"
@@ -444,10 +449,52 @@ class TestResume:
             run_study(small(store, "changing", f"csv:{path}", **overrides), resume=True)
 
 
-def test_a_report_is_rebuilt_from_the_store_alone(result: StudyResult) -> None:
-    again = read_study(result.parent_run_id)
-    assert again.state == "complete"
-    assert [t.scalars for t in again.trials] == [t.scalars for t in result.record.trials]
-    for one, other in zip(again.trials, result.record.trials, strict=True):
-        assert one.history == other.history
-        assert one.hyperparameters == other.hyperparameters
+def test_the_study_in_memory_is_what_the_store_tells(result: StudyResult) -> None:
+    """The report is made from memory; `report RUN_ID` makes the same one from the store alone."""
+    again, record = read_study(result.parent_run_id), result.record
+    for field in fields(StudyRecord):
+        if field.name not in ("trials", "params"):
+            assert getattr(again, field.name) == getattr(record, field.name)
+    assert dict(again.params) == dict(record.params)
+    assert {trial.state for trial in record.trials} == set(TrialState)
+    for one, other in zip(again.trials, record.trials, strict=True):
+        for field in fields(TrialRecord):
+            assert getattr(one, field.name) == getattr(other, field.name)
+    page = download(mlflow.get_tracking_uri(), result.parent_run_id, "report.html").decode()
+    assert render(again, run_links(again)) == page
+
+
+def wait_for_file(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+
+
+def test_a_trial_written_beside_the_writer_is_no_different(store: Path) -> None:
+    config = small(store, "two-writers")
+    table = load_table(config.data)
+    splits = split(table, config.data, config.seed)
+    tracker = StudyTracker.start(config, table, splits)
+    outcome = reference.train(config, splits, Hyperparameters("l2", lambda_=0.1, patience=3))
+    finished = [FinishedTrial(n, outcome, weights_file(outcome), 1, 2, True) for n in range(4)]
+    free = store / "free"
+    writer.submit(wait_for_file, free)
+    handed_over = [tracker.log(trial) for trial in finished]
+    here = tracker.write_here(finished[-1], handed_over[-1])
+    assert here is not None
+    assert here.done()
+    assert handed_over[-1].cancelled()
+    free.touch()
+    ids = [tracker.wait(future, lambda: None) for future in (handed_over[0], here)]
+    assert tracker.write_here(finished[0], handed_over[0]) is None  # it stands already
+    there, own = (MlflowClient().get_run(run_id) for run_id in ids)
+    assert own.data.metrics == there.data.metrics
+    assert own.data.params == there.data.params
+    differing = {"mlflow.runName", "trial.number"}
+    assert {k: v for k, v in own.data.tags.items() if k not in differing} == {
+        k: v for k, v in there.data.tags.items() if k not in differing
+    }
+    for future in handed_over[1:-1]:
+        tracker.wait(future, lambda: None)
+    tracker.finish("complete")
+    numbers = [int(run.data.tags["trial.number"]) for run in tracker._children()]
+    assert sorted(numbers) == [0, 1, 2, 3]
