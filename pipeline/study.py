@@ -1,25 +1,19 @@
-"""Owns the study's loop, and Optuna.
+"""Owns the study's loop.
 
 In outline:
 
     while trials are running or the budget is not spent:
-        fill the free slots:  trial = study.ask(); trainer.load(slot, space.suggest(trial))
+        fill the free slots:  trial = sampling.ask(); trainer.load(slot, trial)
         points = trainer.train_epoch()                     # every slot advances one epoch
         for each running trial:
             note its point; if it stopped early, ended, diverged or is pruned:
                 result = trainer.unload(slot)
-                study.tell(trial, result); tracker.log(trial, result)
-        once a run stands in MLflow: journal.tell(trial)   # track before tell
-
-There are two Optuna studies. The sampler works on one in memory, which hears of a result at once:
-what is asked depends on epochs alone, not on how fast a disk is, so the same seed gives the same
-study. The other is the journal: it outlives the process, and believes a trial finished only after
-its run is. Nothing is ever read from it but by a resume, which fills the one in memory from it.
+                tracker.log(trial, result); sampling.tell(trial, result)
+        once a run stands in MLflow: sampling.record(trial)   # track before tell
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,13 +23,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import optuna
-import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.trial import TrialState as OptunaState
-
 from pipeline import writer
 from pipeline.config import ConfigError, StudyConfig
 from pipeline.contents import FinishedTrial, trial_record, weights_file
@@ -43,9 +30,11 @@ from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.pruning import Pruner, make_pruner
-from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialResult, TrialState
-from pipeline.space import Hyperparameters, SearchSpace
+from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
+from pipeline.sampling import Sampling, quiet_optuna
+from pipeline.space import Hyperparameters
 from pipeline.store import folder_of
+from pipeline.threads import ThreadChoice, thread_choice
 from pipeline.tracking import StudyTracker, read_study, run_links, start_writer
 
 if TYPE_CHECKING:
@@ -53,12 +42,6 @@ if TYPE_CHECKING:
 
 # Runs that may wait for the tracking store before training waits for it too, in populations.
 BACKLOG = 4
-
-OPTUNA_STATE = {
-    TrialState.COMPLETE: OptunaState.COMPLETE,
-    TrialState.PRUNED: OptunaState.PRUNED,
-    TrialState.FAILED: OptunaState.FAIL,
-}
 
 
 @dataclass(frozen=True)
@@ -123,13 +106,15 @@ def run_study(
     tracker: StudyTracker | None = None
     search: _Search | None = None
     try:
-        with held_back() as stop_if_asked, _a_core_for_the_writer(), _quiet_optuna():
+        with held_back() as stop_if_asked, thread_choice() as threads, quiet_optuna():
             tracker = StudyTracker.resume(config, table, splits) if resume else None
             resumed = tracker is not None
             tracker = tracker or StudyTracker.start(config, table, splits)
-            journal = open_journal(config, tracker, resumed)
+            sampling = Sampling(config, journal_path(tracker, resumed))
             trainer = PopulationTrainer(config, splits)
-            search = _Search(config, journal, trainer, tracker, on_progress, stop_if_asked)
+            search = _Search(
+                config, sampling, trainer, tracker, on_progress, stop_if_asked, threads
+            )
             if resumed:
                 search.recover()
             search.run()
@@ -146,59 +131,32 @@ def run_study(
         raise
 
 
-def open_journal(config: StudyConfig, tracker: StudyTracker, resumed: bool) -> optuna.Study:
-    """Optuna's study of this run, in a journal file that lies beside the tracking store.
+def journal_path(tracker: StudyTracker, resumed: bool) -> Path:
+    """Where the journal of this study lies: beside the tracking store.
 
     Raises:
         ConfigError: A study is to be resumed whose journal is gone.
     """
-    path = folder_of(tracker.parent.uri) / "journals" / f"{tracker.parent.run_id}.journal"
-    if resumed:
-        path = Path(tracker.journal)
-        if not path.is_file():
-            raise ConfigError(
-                f"a resumed study must have its journal, however: it is gone ({path})"
-            )
-    else:
+    if not resumed:
+        path = folder_of(tracker.parent.uri) / "journals" / f"{tracker.parent.run_id}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         tracker.journal = str(path)
-    # A killed process leaves its lock behind: the next one takes it over after these seconds.
-    lock = JournalFileSymlinkLock(str(path), grace_period=3)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    return optuna.create_study(
-        storage=storage, study_name=config.name, direction="minimize", load_if_exists=True
-    )
-
-
-def make_sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one trial: its randomness is a function of the study's seed and the number.
-
-    A resumed study therefore goes on with the numbers that an undisturbed one would have drawn.
-    """
-    key = np.random.SeedSequence((seed, number)).generate_state(1)
-    return optuna.samplers.TPESampler(seed=int(key[0]), constant_liar=True)
-
-
-def first_trials(space: SearchSpace) -> list[Hyperparameters]:
-    """What every study tries first: the unregularized network, then the middle of each type."""
-    plain = space.unregularized()
-    penalized = [kind for kind in space.regularization if kind != "none"]
-    unpenalized = [kind for kind in space.regularization if kind == "none"]
-    chosen = [plain] if plain else []
-    chosen += [space.default(kind) for kind in penalized + unpenalized]
-    return list(dict.fromkeys(chosen))
+        return path
+    path = Path(tracker.journal)
+    if not path.is_file():
+        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({path})")
+    return path
 
 
 @dataclass(frozen=True)
 class _Running:
-    trial: optuna.Trial
+    number: int
     hyperparameters: Hyperparameters
     started: int
 
 
 @dataclass
 class _Ended:
-    trial: optuna.Trial
     finished: FinishedTrial
     written: Future[str]
 
@@ -208,36 +166,35 @@ class _Search:
     """The loop's state: who runs in which slot, and who has ended but is not in the journal yet."""
 
     config: StudyConfig
-    journal: optuna.Study
+    sampling: Sampling
     trainer: PopulationTrainer
     tracker: StudyTracker
     on_progress: Callable[[Progress], None] | None
     stop_if_asked: Callable[[], None]
+    threads: ThreadChoice
 
     running: dict[int, _Running] = field(default_factory=dict)
     ended: deque[_Ended] = field(default_factory=deque)
     records: list[TrialRecord] = field(default_factory=list)
-    again: deque[optuna.Trial] = field(default_factory=deque)
+    again: deque[tuple[int, Hyperparameters]] = field(default_factory=deque)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: tuple[int, float] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    n_asked: int = 0
 
     def __post_init__(self) -> None:
         search = self.config.search
-        self.study = optuna.create_study(direction="minimize")
         self.pruner: Pruner = make_pruner(
             search.pruner, search.pruner_warmup, max_epochs=self.config.training.max_epochs
         )
-        self.space = self.config.search_space
-        self.first = first_trials(self.space)
+        self.unregularized = self.config.search_space.unregularized()
 
     def run(self) -> None:
         """The main path."""
-        while self.running or self.again or self.n_asked < self.config.search.n_trials:
+        while self.running or self.again or self.sampling.n_asked < self.config.search.n_trials:
             with self._timed("ask"):
                 self._fill_free_slots()
-            with self._timed("train"):
+            writing = bool(self.ended) and not self.ended[-1].written.done()
+            with self._timed("train"), self.threads.applied(len(self.running), busy=writing):
                 points = self.trainer.train_epoch()
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
@@ -258,9 +215,7 @@ class _Search:
                 run_id = self._first_run_id()
             with self._timed("tell"):
                 ended = self.ended.popleft()
-                recorded = self._recorded(ended.trial.number)
-                recorded.set_user_attr("mlflow_run_id", run_id)
-                _tell(self.journal, recorded, ended.finished.result)
+                self.sampling.record(ended.finished.number, ended.finished.result, run_id)
             self.records.append(trial_record(ended.finished, run_id))
 
     def _first_run_id(self) -> str:
@@ -284,13 +239,8 @@ class _Search:
 
     def recover(self) -> None:
         """Takes up a study that was cut off: told trials stand, asked ones train again."""
-        asked = self.journal.get_trials(deepcopy=False)
-        self.study.add_trials(asked)
-        self.n_asked = len(asked)
-        unfinished = [trial.number for trial in asked if trial.state is OptunaState.RUNNING]
-        in_memory = self.study.get_trials(deepcopy=False)
-        self.again.extend(optuna.Trial(self.study, in_memory[n]._trial_id) for n in unfinished)
-        self.tracker.forget(set(unfinished))
+        self.again.extend(self.sampling.recover())
+        self.tracker.forget({number for number, _ in self.again})
         self.records += read_study(self.tracker.parent.run_id, self.tracker.parent.uri).trials
         for record in self.records:
             for val_loss in record.history.val_loss.tolist():
@@ -301,38 +251,18 @@ class _Search:
     def _fill_free_slots(self) -> None:
         for slot in self.trainer.free_slots:
             if self.again:
-                trial = self.again.popleft()
-                hyperparameters = self.space.suggest(trial)
-            elif self.n_asked < self.config.search.n_trials:
-                trial, hyperparameters = self._ask()
+                number, hyperparameters = self.again.popleft()
+            elif self.sampling.n_asked < self.config.search.n_trials:
+                number, hyperparameters = self.sampling.ask()
             else:
                 return
             self.trainer.load(slot, hyperparameters)
-            self.running[slot] = _Running(trial, hyperparameters, _now())
-
-    def _ask(self) -> tuple[optuna.Trial, Hyperparameters]:
-        self.study.sampler = make_sampler(self.config.seed, self.n_asked)
-        if self.n_asked < len(self.first):
-            self.study.enqueue_trial(self.space.free_parameters(self.first[self.n_asked]))
-        trial = self.study.ask()
-        hyperparameters = self.space.suggest(trial)
-        self.journal.add_trial(
-            optuna.trial.create_trial(
-                state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
-            )
-        )
-        self.n_asked += 1
-        return trial, hyperparameters
-
-    def _recorded(self, number: int) -> optuna.Trial:
-        """The journal's counterpart of a trial in memory: numbers are the same in both."""
-        frozen = self.journal.get_trials(deepcopy=False)[number]
-        return optuna.Trial(self.journal, frozen._trial_id)
+            self.running[slot] = _Running(number, hyperparameters, _now())
 
     def _stopped(self, points: dict[int, Point]) -> list[int]:
         """Slots whose trial is over: all report first, so that nobody is judged by half a round."""
         for slot, point in points.items():
-            self.pruner.report(self.running[slot].trial.number, point.val_loss)
+            self.pruner.report(self.running[slot].number, point.val_loss)
         return [
             slot
             for slot, point in points.items()
@@ -343,14 +273,14 @@ class _Search:
         # The unregularized trial is what all others are held against: its curve stays whole.
         # Without early stopping the last loss counts, of which the best so far says little.
         chosen = running.hyperparameters
-        if chosen == self.space.unregularized() or chosen.patience == "off":
+        if chosen == self.unregularized or chosen.patience == "off":
             return False
-        return self.pruner.should_prune(running.trial.number)
+        return self.pruner.should_prune(running.number)
 
     def _end(self, slot: int, reason: StopReason) -> None:
         running = self.running.pop(slot)
         result = self.trainer.unload(slot, reason)
-        number = running.trial.number
+        number = running.number
         self.pruner.finish(number, result.state)
         with self._timed("track"):
             finished = FinishedTrial(
@@ -363,8 +293,8 @@ class _Search:
             )
             written = self.tracker.log(finished)
         with self._timed("tell"):
-            _tell(self.study, running.trial, result)
-        self.ended.append(_Ended(running.trial, finished, written))
+            self.sampling.tell(number, result)
+        self.ended.append(_Ended(finished, written))
         self._count(number, result.state, result.val_loss)
 
     def _count(self, number: int, state: TrialState, val_loss: float) -> None:
@@ -387,41 +317,6 @@ class _Search:
         finally:
             spent = time.perf_counter() - start
             self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
-
-
-def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
-    if result.state is TrialState.PRUNED:
-        # One report gives the sampler the value that Optuna keeps of a pruned trial.
-        trial.report(result.val_loss, step=len(result.history))
-    value = result.val_loss if result.state is TrialState.COMPLETE else None
-    study.tell(trial, value, state=OPTUNA_STATE[result.state])
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Silences that a study was made, or that a dead process's lock was taken over."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextmanager
-def _a_core_for_the_writer() -> Iterator[None]:
-    """Trains on one core less than there are, unless OMP_NUM_THREADS says how many.
-
-    Two threads beside the busy writer were slower on two cores than one. Small products do not
-    use many threads either: no more than four are taken.
-    """
-    before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(4, before - 1)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _conclude(

@@ -41,7 +41,7 @@ def test_mlflow_is_known_to_one_file() -> None:
 
 
 def test_optuna_is_known_to_one_file() -> None:
-    assert importers("optuna") == {"study.py"}
+    assert importers("optuna") == {"sampling.py"}
 
 
 @pytest.mark.parametrize("path", sorted(HOUSE.glob("population/*.py")), ids=lambda path: path.stem)
@@ -79,4 +79,4 @@ def test_tensors_stay_in_the_population() -> None:
     assert {"torch"} <= {name.split(".")[0] for name in imports(HOUSE / "population/trainer.py")}
     # Outside, torch is for the plain loop, for a file of weights, for the number of threads.
     outside = {file for file in importers("torch") if not file.startswith("population/")}
-    assert outside == {"reference.py", "contents.py", "study.py"}
+    assert outside == {"reference.py", "contents.py", "threads.py"}

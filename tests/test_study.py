@@ -28,8 +28,9 @@ from pipeline.reference import build_network, measure
 from pipeline.report import render
 from pipeline.reproduce import reproduce
 from pipeline.results import StudyRecord, TrialRecord, TrialState
+from pipeline.sampling import first_trials
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
-from pipeline.study import Progress, StudyResult, first_trials, run_study
+from pipeline.study import Progress, StudyResult, run_study
 from pipeline.tracking import StudyTracker, download, read_study, run_links
 
 SMALL = """

@@ -235,6 +235,30 @@ class TestNeighbourIndependence:
         for slot in sorted(loaded):
             unload(slot)
 
+    @pytest.mark.parametrize("task", list(Task))
+    def test_same_bits_with_any_number_of_threads(self, task: Task) -> None:
+        # Large enough for torch to share its work out among threads, and an odd number of slots.
+        splits = tiny_splits(task)
+        repeated = {
+            name: np.tile(getattr(splits, name), (41, 1)[: getattr(splits, name).ndim])
+            for name in ("x_train", "y_train", "x_val", "y_val")
+        }
+        splits = replace(splits, **repeated)
+        config = tiny_config(
+            {"model.hidden": [37, 53], "training.batch_size": 127, "training.max_epochs": 2}
+        )
+        trials = [replace(trial, patience="off") for trial in TRIALS + TRIALS[1:]]
+        before, results = torch.get_num_threads(), []
+        try:
+            for n_threads in (1, 2, 3):
+                torch.set_num_threads(n_threads)
+                results.append(train_all(config, splits, trials, len(trials)))
+        finally:
+            torch.set_num_threads(before)
+        for other in results[1:]:
+            for one, same in zip(results[0], other, strict=True):
+                assert_identical(one, same)
+
     def test_one_hyperparameter_apart_two_trials_share_all_randomness(self) -> None:
         # Dropout at a rate too small to drop anything is the network without it.
         trials = [Hyperparameters(), Hyperparameters(dropout=1e-12)]

@@ -1,0 +1,161 @@
+"""Owns Optuna: which hyperparameters are tried next, and the journal of what was asked and told.
+
+There are two Optuna studies. The sampler works on one in memory, which hears of a result at once:
+what is asked depends on epochs alone, not on how fast a disk is, so the same seed gives the same
+study. The other is the journal: it outlives the process, and believes a trial finished only after
+its run is. Nothing is ever read from it but by a resume, which fills the one in memory from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from pipeline.config import StudyConfig
+from pipeline.results import TrialResult, TrialState
+from pipeline.space import Hyperparameters, SearchSpace
+
+OPTUNA_STATE = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+
+# TPE's cost grows with the trials that it looks at. Beyond the first number of finished ones it
+# goes on with the second: the best half of them, from which it takes its 25 good ones, and the
+# newest half.
+MOST_REMEMBERED, REMEMBERED = 500, 250
+
+
+class Sampling:
+    """Asks a sampler for hyperparameters, tells it results, and keeps the journal.
+
+    Args:
+        config: The study.
+        journal: Where the journal lies, or is to lie.
+    """
+
+    def __init__(self, config: StudyConfig, journal: Path) -> None:
+        self._seed, self._space = config.seed, config.search_space
+        self._first = first_trials(self._space)
+        self._storage, self._journal = _open_journal(journal, config.name)
+        self._memory = optuna.create_study(direction="minimize")
+        self._running: dict[int, optuna.Trial] = {}
+        self.n_asked = 0
+
+    def ask(self) -> tuple[int, Hyperparameters]:
+        """The next trial's number and hyperparameters."""
+        number = self.n_asked
+        self._memory.sampler = make_sampler(self._seed, number)
+        if number < len(self._first):
+            self._memory.enqueue_trial(self._space.free_parameters(self._first[number]))
+        trial = self._memory.ask()
+        hyperparameters = self._space.suggest(trial)
+        self._journal.add_trial(
+            optuna.trial.create_trial(
+                state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
+            )
+        )
+        self._running[number] = trial
+        self.n_asked += 1
+        return number, hyperparameters
+
+    def tell(self, number: int, result: TrialResult) -> None:
+        """Tells the sampler how an asked trial ended; the journal does not hear of it yet."""
+        _tell(self._memory, self._running.pop(number), result)
+        finished = self._memory.get_trials(deepcopy=False, states=tuple(OPTUNA_STATE.values()))
+        if len(finished) > MOST_REMEMBERED:
+            self._remember(finished)
+
+    def record(self, number: int, result: TrialResult, run_id: str) -> None:
+        """Tells the journal of a trial whose run is finished."""
+        study_id = self._journal._study_id
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        trial = optuna.Trial(self._journal, trial_id)
+        trial.set_user_attr("mlflow_run_id", run_id)
+        _tell(self._journal, trial, result)
+
+    def recover(self) -> list[tuple[int, Hyperparameters]]:
+        """Fills the sampler's memory from the journal: what was asked and never told comes back."""
+        asked = self._journal.get_trials(deepcopy=False)
+        self.n_asked = len(asked)
+        self._memory.add_trials(asked)
+        for old, new in zip(asked, self._memory.get_trials(deepcopy=False), strict=True):
+            if new.state is OptunaState.RUNNING:
+                self._running[old.number] = optuna.Trial(self._memory, new._trial_id)
+        finished = [trial for trial in asked if trial.state.is_finished()]
+        if len(finished) > MOST_REMEMBERED:
+            self._remember(finished)
+        return [(number, self._space.suggest(trial)) for number, trial in self._running.items()]
+
+    def _remember(self, finished: list[FrozenTrial]) -> None:
+        """Starts the memory anew, with some of the finished trials and all that run."""
+        half = REMEMBERED // 2
+        complete = [trial for trial in finished if trial.state is OptunaState.COMPLETE]
+        best = sorted(complete, key=lambda trial: (trial.value, trial.number))[:half]
+        kept = {trial.number: trial for trial in best + finished[-half:]}
+        remembered = self._memory.get_trials(deepcopy=False)
+        running = {number: remembered[trial.number] for number, trial in self._running.items()}
+        self._memory = optuna.create_study(direction="minimize")
+        self._memory.add_trials([kept[number] for number in sorted(kept)])
+        self._memory.add_trials(running.values())
+        moved = self._memory.get_trials(deepcopy=False)[len(kept) :]
+        self._running = {
+            number: optuna.Trial(self._memory, frozen._trial_id)
+            for number, frozen in zip(running, moved, strict=True)
+        }
+
+
+def make_sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one trial: its randomness is a function of the study's seed and the number.
+
+    A resumed study therefore goes on with the numbers that an undisturbed one would have drawn.
+    """
+    key = np.random.SeedSequence((seed, number)).generate_state(1)
+    return optuna.samplers.TPESampler(seed=int(key[0]), constant_liar=True)
+
+
+def first_trials(space: SearchSpace) -> list[Hyperparameters]:
+    """What every study tries first: the unregularized network, then the middle of each type."""
+    plain = space.unregularized()
+    penalized = [kind for kind in space.regularization if kind != "none"]
+    unpenalized = [kind for kind in space.regularization if kind == "none"]
+    chosen = [plain] if plain else []
+    chosen += [space.default(kind) for kind in penalized + unpenalized]
+    return list(dict.fromkeys(chosen))
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Silences that a study was made, or that a dead process's lock was taken over."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _open_journal(path: Path, name: str) -> tuple[JournalStorage, optuna.Study]:
+    # A killed process leaves its lock behind: the next one takes it over after these seconds.
+    lock = JournalFileSymlinkLock(str(path), grace_period=3)
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return storage, optuna.create_study(
+        storage=storage, study_name=name, direction="minimize", load_if_exists=True
+    )
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+    if result.state is TrialState.PRUNED:
+        # One report gives the sampler the value that Optuna keeps of a pruned trial.
+        trial.report(result.val_loss, step=len(result.history))
+    value = result.val_loss if result.state is TrialState.COMPLETE else None
+    study.tell(trial, value, state=OPTUNA_STATE[result.state])

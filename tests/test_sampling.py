@@ -1,0 +1,116 @@
+"""What is asked next, and what the journal believes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from pipeline import sampling
+from pipeline.config import StudyConfig
+from pipeline.results import History, Point, StopReason, TrialResult
+from pipeline.sampling import Sampling, first_trials
+from pipeline.space import Hyperparameters
+
+CONFIG = StudyConfig.model_validate(
+    {"name": "asked", "seed": 5, "data": {"source": "sklearn:iris"}}
+)
+RUNNING = 4
+
+
+def ended(hyperparameters: Hyperparameters, reason: StopReason) -> TrialResult:
+    """A result whose loss is a function of the hyperparameters, with a single best dropout."""
+    loss = abs(hyperparameters.dropout - 0.4) + 0.01 * hyperparameters.lambda_
+    return TrialResult(
+        hyperparameters=hyperparameters,
+        replicate=0,
+        history=History.of([Point(1, 0.5, loss, 0.5, 0.5)]),
+        kept_epoch=1,
+        stop_reason=reason,
+        weights={"0.weight": np.ones((1, 1), np.float32)},
+    )
+
+
+def search(folder: Path, n_trials: int) -> tuple[Sampling, list[Hyperparameters]]:
+    """Asks and tells with a few trials in flight; every fifth is pruned."""
+    asked, live = [], []
+    source = Sampling(CONFIG, folder / "journal")
+    for _ in range(n_trials):
+        number, hyperparameters = source.ask()
+        assert number == len(asked)
+        asked.append(hyperparameters)
+        live.append((number, hyperparameters))
+        if len(live) > RUNNING:
+            number, hyperparameters = live.pop(0)
+            reason = StopReason.PRUNED if number % 5 == 0 else StopReason.MAX_EPOCHS
+            result = ended(hyperparameters, reason)
+            source.tell(number, result)
+            source.record(number, result, f"run-{number}")
+    return source, asked
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def test_what_is_asked_is_a_function_of_what_was_told(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    _, first = search(tmp_path, 30)
+    _, second = search(tmp_path / "other", 30)
+    assert first == second
+    defaults = first_trials(CONFIG.search_space)
+    assert first[: len(defaults)] == defaults
+    assert len(set(first)) == len(first)
+
+
+def test_the_journal_hears_only_of_what_is_recorded(tmp_path: Path) -> None:
+    source = Sampling(CONFIG, tmp_path / "journal")
+    asked = [source.ask() for _ in range(3)]
+    source.tell(1, ended(asked[1][1], StopReason.MAX_EPOCHS))
+
+    def states() -> list[str]:
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+        return [
+            trial.state.name
+            for trial in optuna.load_study(storage=storage, study_name="asked").trials
+        ]
+
+    assert states() == ["RUNNING"] * 3
+    source.record(1, ended(asked[1][1], StopReason.MAX_EPOCHS), "a-run")
+    assert states() == ["RUNNING", "COMPLETE", "RUNNING"]
+
+
+class TestALongStudy:
+    @pytest.fixture(autouse=True)
+    def _short_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "MOST_REMEMBERED", 20)
+        monkeypatch.setattr(sampling, "REMEMBERED", 10)
+
+    def test_remembers_no_more_than_it_may_and_never_forgets_the_best(self, tmp_path: Path) -> None:
+        source, asked = search(tmp_path, 90)
+        in_memory = source._memory.get_trials(deepcopy=False)
+        finished = [trial for trial in in_memory if trial.state.is_finished()]
+        assert len(finished) <= 20
+        assert len(in_memory) - len(finished) == RUNNING
+        losses = {
+            n: ended(chosen, StopReason.MAX_EPOCHS).val_loss
+            for n, chosen in enumerate(asked[:-RUNNING])
+            if n % 5
+        }
+        assert min(t.value for t in finished if t.value is not None) == min(losses.values())
+        assert source.n_asked == len(asked) == 90
+
+    def test_has_a_journal_of_all_trials_and_goes_on_from_it(self, tmp_path: Path) -> None:
+        _, asked = search(tmp_path, 50)
+        again = Sampling(CONFIG, tmp_path / "journal")
+        unfinished = again.recover()
+        assert unfinished == [(n, asked[n]) for n in range(50 - RUNNING, 50)]
+        assert again.n_asked == 50
+        for number, hyperparameters in unfinished:
+            again.tell(number, ended(hyperparameters, StopReason.MAX_EPOCHS))
+        assert again.ask()[0] == 50
