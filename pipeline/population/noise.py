@@ -143,8 +143,8 @@ class NoiseTables:
                 table[epoch - 1, units] = self._draw(epoch, step)
             self._drawn.add(epoch)
         if len(epochs) == 1:
-            row = table[epochs[0] - 1][None]
-            return lambda step: row[:, self._units[step]]
+            sizes = [units.stop - units.start for units in self._units]
+            return table[epochs[0] - 1][None].split(sizes, dim=1).__getitem__
         rows = torch.tensor(epochs, device=self._device) - 1
         return lambda step: table[:, self._units[step]].index_select(0, rows)
 

@@ -210,13 +210,13 @@ class PopulationTrainer:
         dropping = bool(rates.rate[:n_active].any())
         noise = self._noise.dropout(epochs) if dropping else None
         for step, (x, y) in enumerate(self._batches(epochs)):
-            logits = network.forward(x.expand(n_rows, -1, -1), noise and noise(step), rates)
+            logits = network.forward(x.expand(n_rows, *x.shape[-2:]), noise and noise(step), rates)
             network.backward(loss_gradient(self._splits.task, logits, y))
             gather()
             optimizer.step()
 
     def _batches(self, epochs: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Per step rows [K, B, D] and targets [K, B] in each slot's order, or one slot's for all.
+        """Per step rows [K, B, D] and targets [K, B], or [B, D] and [1, B] where all are alike.
 
         Row numbers are stacked for some steps at a time, as K times N of them would outgrow the
         data.
@@ -227,8 +227,10 @@ class PopulationTrainer:
             stacked = torch.stack([order[part] for order in orders])
             targets = self._y.take(stacked)
             for rows, y in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
-                x = self._x.index_select(0, rows.flatten())
-                yield x.view(*rows.shape, -1), y
+                if len(orders) == 1:
+                    yield self._x.index_select(0, rows[0]), y
+                else:
+                    yield self._x.index_select(0, rows.flatten()).view(*rows.shape, -1), y
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
