@@ -26,6 +26,7 @@ SHORTCUTS = {
     "seed": "seed",
     "max_epochs": "training.max_epochs",
     "target": "data.target",
+    "device": "training.device",
 }
 
 
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--max-epochs", type=_count, metavar="E", help="epochs a trial may last")
     run.add_argument("--data", type=_text, metavar="SOURCE", help="sklearn:NAME, csv:PATH, ...")
     run.add_argument("--target", type=_text, metavar="COLUMN", help="the target's column")
+    run.add_argument("--device", type=_text, metavar="auto|cpu|cuda", help="where trials train")
     run.add_argument(
         "--set",
         dest="assignments",
@@ -128,13 +130,19 @@ def _run(chosen: argparse.Namespace) -> int:
 
     config = _configure(chosen)
     # The writing process gets ready while this one imports torch and reads the data.
+    from pipeline import writer
+    from pipeline.config import ConfigError
     from pipeline.tracking import start_writer
 
     start_writer()
-    from pipeline.study import run_study
+    try:
+        from pipeline.study import run_study
 
-    with report_progress(config, quiet=chosen.quiet) as on_progress:
-        result = run_study(config, resume=chosen.resume, on_progress=on_progress)
+        with report_progress(config, quiet=chosen.quiet) as on_progress:
+            result = run_study(config, resume=chosen.resume, on_progress=on_progress)
+    except (ConfigError, Stopped):
+        writer.discard()  # nobody waits for it to get ready
+        raise
     if not chosen.quiet:
         _print_result(result)
     return 0

@@ -105,6 +105,7 @@ class TrainingConfig(_Section):
     batch_size: Count = 32
     learning_rate: Step = 1e-3
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class SearchConfig(_Section):

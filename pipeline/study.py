@@ -103,6 +103,7 @@ def run_study(
     start_writer()
     table = load_table(config.data)
     splits = split(table, config.data, config.seed)
+    trainer = PopulationTrainer(config, splits)
     tracker: StudyTracker | None = None
     search: _Search | None = None
     try:
@@ -111,7 +112,6 @@ def run_study(
             resumed = tracker is not None
             tracker = tracker or StudyTracker.start(config, table, splits)
             sampling = Sampling(config, journal_path(tracker, resumed))
-            trainer = PopulationTrainer(config, splits)
             search = _Search(
                 config, sampling, trainer, tracker, on_progress, stop_if_asked, threads
             )

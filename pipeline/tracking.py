@@ -519,8 +519,9 @@ def _create_database(uri: str) -> None:
     if path is None or path.exists():
         return
     folder = str(Path.cwd())
-    warming = _warming(folder)
-    made = None if warming.exception() else warming.result()
+    made = None
+    with suppress(Exception):  # what went wrong there will go wrong here, too, and be told
+        made = _warming(folder).result()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_bytes(made or _new_database(folder))

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -24,11 +24,19 @@ def submit(
     loky's executor needs no `if __name__ == "__main__"` in the caller's script, tells of a worker
     that died, and lets go of the worker once nothing has come for a while.
     """
+    future: Future[Result] = _executor().submit(function, *args, **kwargs)
+    return future
+
+
+def discard() -> None:
+    """Ends the process at once, whatever it is at: nothing of it is wanted any more."""
+    _executor().shutdown(wait=True, kill_workers=True)
+
+
+def _executor() -> Any:
     from loky import get_reusable_executor
 
-    executor = get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
-    future: Future[Result] = executor.submit(function, *args, **kwargs)
-    return future
+    return get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
 
 
 def _begin_work() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -61,6 +62,7 @@ BAD_INPUT = {
     "no trials": (["study.toml", "--n-trials", "0"], "{base}", "search.n_trials"),
     "layer of 0": (["study.toml", "--set", "model.hidden=[0]"], "{base}", "model.hidden"),
     "no rows to train on": (["study.toml", "--set", "data.test_size=0.9"], "{base}", "test_size"),
+    "unknown device": (["study.toml", "--device", "tpu"], "{base}", "training.device"),
     "unreachable store": (["study.toml"], "{base}", "tracking store"),
 }
 
@@ -93,6 +95,14 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert len(errors.splitlines()) == 1, errors
     assert place in errors
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(BAD_INPUT, "gpu", (["study.toml", "--device", "cuda"], "{base}", "GPU"))
+    test_bad_input_is_one_line_exit_code_2_and_nothing_written("gpu", tmp_path, monkeypatch, capfd)
 
 
 def test_bad_input_ends_the_program_with_code_2(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def init(parameters: Float[Tensor, "k p"]) -> AdamState:
     return AdamState(
         first=torch.zeros_like(parameters),
         second=torch.zeros_like(parameters),
-        steps=torch.zeros(len(parameters), dtype=torch.float32),
+        steps=parameters.new_zeros(len(parameters), dtype=torch.float32),
     )
 
 

@@ -120,7 +120,7 @@ class Layout:
         A hidden layer is three modules (linear, activation, dropout), so kernels are numbered
         0, 3, 6, ...
         """
-        flat = parameters[None]
+        flat = parameters[None].cpu()
         named = {}
         views = zip(self.kernels(flat), self.biases(flat), strict=True)
         for layer, (kernel, bias) in enumerate(views):

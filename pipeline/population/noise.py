@@ -144,7 +144,8 @@ class NoiseTables:
             self._drawn.add(epoch)
         if len(epochs) == 1:
             sizes = [units.stop - units.start for units in self._units]
-            return table[epochs[0] - 1][None].split(sizes, dim=1).__getitem__
+            steps: Sequence[Tensor] = table[epochs[0] - 1][None].split(sizes, dim=1)
+            return steps.__getitem__
         rows = torch.tensor(epochs, device=self._device) - 1
         return lambda step: table[:, self._units[step]].index_select(0, rows)
 

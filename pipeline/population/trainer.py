@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import StudyConfig
+from pipeline.config import ConfigError, StudyConfig
 from pipeline.data import Splits, Task, r_squared
 from pipeline.population import adam, early_stopping
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
@@ -47,6 +47,18 @@ class _Slot:
     result: TrialResult | None = None
 
 
+def device_of(name: str) -> torch.device:
+    """The device of a study's `training.device`; `auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: There is no GPU.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("cuda needs a GPU, however: torch finds none (training.device)")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
 class PopulationTrainer:
     """Trains up to K trials at the same time, each exactly as `reference.train` would alone.
 
@@ -58,6 +70,7 @@ class PopulationTrainer:
 
     Raises:
         ValueError: K is below 1.
+        ConfigError: The study asks for a device that is not there.
 
     Example:
         >>> trainer = PopulationTrainer(config, splits)             # doctest: +SKIP
@@ -83,7 +96,9 @@ class PopulationTrainer:
         self._layout = Layout(sizes)
         n_rows = max(self.n_slots, FEWEST_ROWS)
 
-        self._parameters = torch.zeros(n_rows, self._layout.n_parameters, dtype=dtype)
+        device = device_of(config.training.device)
+        shape = (n_rows, self._layout.n_parameters)
+        self._parameters = torch.zeros(shape, dtype=dtype, device=device)
         self._gradients = torch.zeros_like(self._parameters)
         self._best = torch.zeros_like(self._parameters)
         self._adam = adam.init(self._parameters)
@@ -91,9 +106,9 @@ class PopulationTrainer:
         self._penalty = Penalty(
             self._layout, config.model.penalized, self._parameters, self._gradients
         )
-        self._rate = torch.zeros(n_rows, 1, dtype=dtype)
+        self._rate = self._parameters.new_zeros(n_rows, 1)
 
-        self._initial = self._initial_parameters(config.seed, dtype)
+        self._initial = self._initial_parameters(config.seed)
         dropped = zip(config.model.hidden, config.model.dropped, strict=True)
         self._noise = NoiseTables(
             config.seed,
@@ -103,11 +118,13 @@ class PopulationTrainer:
             width=sum(width for width, drop in dropped if drop),
             max_epochs=config.training.max_epochs,
             dtype=dtype,
-            device=torch.device("cpu"),
+            device=device,
         )
         self._n_train = len(splits.x_train)
-        self._x = torch.from_numpy(np.concatenate([splits.x_train, splits.x_val])).to(dtype)
-        self._y = torch.from_numpy(np.concatenate([splits.y_train, splits.y_val])).to(dtype)
+        self._x, self._y = (
+            torch.from_numpy(np.concatenate(parts)).to(device, dtype)
+            for parts in ((splits.x_train, splits.x_val), (splits.y_train, splits.y_val))
+        )
         self._slots: dict[int, _Slot] = {}
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
@@ -177,8 +194,8 @@ class PopulationTrainer:
         assert result is not None
         return result
 
-    def _initial_parameters(self, seed: int, dtype: torch.dtype) -> Tensor:
-        flat = torch.zeros(1, self._layout.n_parameters, dtype=dtype)
+    def _initial_parameters(self, seed: int) -> Tensor:
+        flat = torch.zeros_like(self._parameters[:1])
         drawn = initial_parameters(seed, self._splits.replicate, self._layout.sizes)
         views = zip(self._layout.kernels(flat), self._layout.biases(flat), strict=True)
         for (kernel_view, bias_view), (kernel, bias) in zip(views, drawn, strict=True):
@@ -247,10 +264,11 @@ class PopulationTrainer:
         n_slots = max(len(self._rows), FEWEST_ROWS)
         lost = self._x.new_zeros(n_slots, dtype=torch.float64)
         right = torch.zeros_like(lost)
+        at_a_time = EVALUATION_ROWS if self._x.device.type == "cpu" else SCORED_ROWS
         for group in _parts(rows, SCORED_ROWS):
             target = self._y[group.start : group.stop][None]
             logits = self._x.new_empty(n_slots, len(group), self._layout.sizes[-1])
-            for part in _parts(group, EVALUATION_ROWS):
+            for part in _parts(group, at_a_time):
                 x = self._x[part.start : part.stop].expand(n_slots, -1, -1)
                 offset = part.start - group.start
                 logits[:, offset : offset + len(part)] = network.forward(x)
