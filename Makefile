@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test check format ui lock clean
+.PHONY: help study test check bench format ui lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -19,6 +19,7 @@ export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS DATA TARGET RESUME
 ENV_MANAGER ?= local
 PORT ?= 5000
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UPGRADE ?=
 
 # The tracking URI must be absolute: `mlflow run` hands it to a program in another folder.
@@ -43,9 +44,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-*)
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
+PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 help: ## list the targets
@@ -82,10 +84,14 @@ ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
 	   exec mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
 	esac
 
+bench: $(PEERS) ## measure everything benchmarks/README.md tells of, in an hour or two: BENCH_ARGS="--only throughput"
+	python -m benchmarks.bench $(BENCH_ARGS)
+
 # Folders of wheels are left out, so that no machine's own build is what gets locked.
 lock: $(DEVELOP) ## pyproject.toml -> requirements.lock, requirements-dev.lock: UPGRADE=1 for newer versions
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --extra peers --constraint requirements.lock --output-file requirements-peers.lock
 
 COMPILE = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
 	uv pip compile pyproject.toml --config-file lock.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -97,9 +103,13 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-*
+	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-*
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
+	@touch $@
+
+$(PEERS): $(RUNTIME)
+	$(PIP_INSTALL) --requirement requirements-peers.lock
 	@touch $@
 
 $(DEVELOP): $(RUNTIME)

@@ -69,7 +69,7 @@ class StudyResult:
         record: The study as the tracking store tells of it.
         trials: One row a trial: `trials.csv` and the run ids.
         best_trial: The complete trial with the lowest validation loss.
-        seconds: Wall time by phase: `ask`, `train`, `track`, `tell`.
+        seconds: Wall time by phase: `ask`, `train`, `track`, `tell`, `conclude`.
     """
 
     record: StudyRecord
@@ -105,20 +105,21 @@ def run_study(
     splits = split(table, config.data, config.seed)
     trainer = PopulationTrainer(config, splits)
     tracker: StudyTracker | None = None
-    search: _Search | None = None
+    search: Search | None = None
     try:
         with held_back() as stop_if_asked, thread_choice() as threads, quiet_optuna():
             tracker = StudyTracker.resume(config, table, splits) if resume else None
             resumed = tracker is not None
             tracker = tracker or StudyTracker.start(config, table, splits)
             sampling = Sampling(config, journal_path(tracker, resumed))
-            search = _Search(
-                config, sampling, trainer, tracker, on_progress, stop_if_asked, threads
-            )
+            search = Search(config, sampling, trainer, tracker, on_progress, stop_if_asked, threads)
             if resumed:
                 search.recover()
             search.run()
-            return _conclude(tracker, search.records, search.seconds)
+            with search.timed("conclude"):
+                record, frame, files, note = _conclusion(tracker, search.records)
+            tracker.finish("complete", search.seconds, files, note, record)
+            return StudyResult(record, frame, record.best, search.seconds)
     except BaseException as error:
         # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
         # ended is told; what was in training stays asked, for a resume to train again.
@@ -162,7 +163,7 @@ class _Ended:
 
 
 @dataclass
-class _Search:
+class Search:
     """The loop's state: who runs in which slot, and who has ended but is not in the journal yet."""
 
     config: StudyConfig
@@ -191,10 +192,10 @@ class _Search:
     def run(self) -> None:
         """The main path."""
         while self.running or self.again or self.sampling.n_asked < self.config.search.n_trials:
-            with self._timed("ask"):
+            with self.timed("ask"):
                 self._fill_free_slots()
             writing = bool(self.ended) and not self.ended[-1].written.done()
-            with self._timed("train"), self.threads.applied(len(self.running), busy=writing):
+            with self.timed("train"), self.threads.applied(len(self.running), busy=writing):
                 points = self.trainer.train_epoch()
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
@@ -211,9 +212,9 @@ class _Search:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
         while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
-            with self._timed("track"):
+            with self.timed("track"):
                 run_id = self._first_run_id()
-            with self._timed("tell"):
+            with self.timed("tell"):
                 ended = self.ended.popleft()
                 self.sampling.record(ended.finished.number, ended.finished.result, run_id)
             self.records.append(trial_record(ended.finished, run_id))
@@ -282,7 +283,7 @@ class _Search:
         result = self.trainer.unload(slot, reason)
         number = running.number
         self.pruner.finish(number, result.state)
-        with self._timed("track"):
+        with self.timed("track"):
             finished = FinishedTrial(
                 number,
                 result,
@@ -292,7 +293,7 @@ class _Search:
                 has_dropout=self.config.has_dropout,
             )
             written = self.tracker.log(finished)
-        with self._timed("tell"):
+        with self.timed("tell"):
             self.sampling.tell(number, result)
         self.ended.append(_Ended(finished, written))
         self._count(number, result.state, result.val_loss)
@@ -310,7 +311,8 @@ class _Search:
             self.on_progress(Progress(n_trials, **counts, running=running, best=self.best))
 
     @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
+    def timed(self, phase: str) -> Iterator[None]:
+        """Adds the block's wall time to a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -319,10 +321,10 @@ class _Search:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
 
 
-def _conclude(
-    tracker: StudyTracker, trials: list[TrialRecord], seconds: dict[str, float]
-) -> StudyResult:
-    """Draws the study, and closes its parent run."""
+def _conclusion(
+    tracker: StudyTracker, trials: list[TrialRecord]
+) -> tuple[StudyRecord, pd.DataFrame, dict[str, bytes], str]:
+    """The study as it ended, its table, and the parent run's files and description."""
     from pipeline.figures import study_figures
     from pipeline.report import render, summary_markdown, trials_frame
 
@@ -335,8 +337,7 @@ def _conclude(
         "report.html": render(record, run_links(record)).encode(),
         **{f"figures/{name}": picture for name, picture in drawn.result().items()},
     }
-    tracker.finish("complete", seconds, files, summary_markdown(record), record)
-    return StudyResult(record, frame, record.best, seconds)
+    return record, frame, files, summary_markdown(record)
 
 
 def _now() -> int:

@@ -56,6 +56,7 @@ class TestDefaults:
                 "batch_size": 32,
                 "learning_rate": 1e-3,
                 "min_delta": 0.0,
+                "device": "auto",
             },
             "search": {
                 "n_trials": 100,

@@ -20,7 +20,7 @@ from pipeline.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-peers.lock"]
 MLPROJECT = load_project(str(ROOT))
 
 NASTY = [
@@ -84,7 +84,12 @@ def test_a_lock_knows_no_machine_and_no_cuda(lock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("requirements.lock", ()), ("requirements-dev.lock", ("test", "dev"))]
+    ("lock", "extras"),
+    [
+        ("requirements.lock", ()),
+        ("requirements-dev.lock", ("test", "dev")),
+        ("requirements-peers.lock", ("peers",)),
+    ],
 )
 def test_a_lock_satisfies_pyproject(lock: str, extras: tuple[str, ...]) -> None:
     locked = pins(lock)

@@ -8,8 +8,8 @@ and "Using MLflow with Tune", all on docs.ray.io/en/latest/tune.
 
 Of the two ways of the latter it takes `setup_mlflow`: 32 s for 16 trials of up to 30 epochs, where
 MLflowLoggerCallback took 88. The callback writes every metric of a report one by one, Ray's own
-ones too, in the process that schedules, and does not see what a reused actor writes into its
-trial's folder. Curves go to the store in one batch at a trial's end, as in the Optuna peer.
+ones too, in the process that schedules. Curves go to the store in one batch at a trial's end, as in
+the Optuna peer. With `--log-each-epoch` it is the callback, which is spared pictures and weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import ray
 import torch
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ray import tune
-from ray.air.integrations.mlflow import setup_mlflow
+from ray.air.integrations.mlflow import MLflowLoggerCallback, setup_mlflow
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -59,32 +59,36 @@ def trainable(
     """Trains one trial within a run of its own and reports once an epoch."""
     torch.set_num_threads(1)
     config = read_study(study)
+    by_callback = log_each_epoch
     names = [field.name for field in fields(Hyperparameters)]
     hyperparameters = Hyperparameters(**{name: trial_config[name] for name in names})
     torch.manual_seed(config.seed)
     network = build_network(config, splits, hyperparameters.dropout)
-    setup_mlflow(
-        tracking_uri=tracking_uri,
-        experiment_name=config.name,
-        run_name=tune.get_context().get_trial_name(),
-        tags={MLFLOW_PARENT_RUN_ID: parent_run_id},
-    )
-    mlflow.log_params(params(hyperparameters))
+    if not by_callback:
+        setup_mlflow(
+            tracking_uri=tracking_uri,
+            experiment_name=config.name,
+            run_name=tune.get_context().get_trial_name(),
+            tags={MLFLOW_PARENT_RUN_ID: parent_run_id},
+        )
+        mlflow.log_params(params(hyperparameters))
     history: list[Epoch] = []
     best_val_loss, status = float("inf"), "KILLED"
     try:
         for step, epoch in enumerate(train(config, splits, hyperparameters, network), start=1):
             history.append(epoch)
             best_val_loss = min(best_val_loss, epoch.val_loss)
-            if log_each_epoch:
-                mlflow.log_metrics(curves(epoch), step=step)
-            tune.report({"best_val_loss": best_val_loss, "epochs": step, "finished": False})
+            shown = curves(epoch) if by_callback else {}
+            tune.report(
+                {"best_val_loss": best_val_loss, "epochs": step, "finished": False, **shown}
+            )
         status = "FINISHED"
     finally:
         # `report` raises SystemExit in a trial that the scheduler stops. The actor's next trial
         # waits for this; at the study's end nobody does, and up to two runs stay as they are.
-        log_end(history, network, with_curves=not log_each_epoch)
-        mlflow.end_run(status)
+        if not by_callback:
+            log_end(history, network, with_curves=True)
+            mlflow.end_run(status)
     return {"best_val_loss": best_val_loss, "epochs": len(history), "finished": True}
 
 
@@ -117,6 +121,14 @@ def main() -> None:
             tracking_uri=command.tracking_uri,
             parent_run_id=parent.info.run_id,
         )
+        callbacks = []
+        if command.log_each_epoch:
+            logger = MLflowLoggerCallback(
+                tracking_uri=command.tracking_uri,
+                experiment_name=config.name,
+                tags={MLFLOW_PARENT_RUN_ID: parent.info.run_id},
+            )
+            callbacks.append(logger)
         tuner = tune.Tuner(
             tune.with_resources(with_data, {"cpu": 1}),
             tune_config=tune.TuneConfig(
@@ -133,7 +145,9 @@ def main() -> None:
                 max_concurrent_trials=command.jobs,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(storage_path=str(Path.cwd() / "ray_results"), verbose=0),
+            run_config=tune.RunConfig(
+                storage_path=str(Path.cwd() / "ray_results"), verbose=0, callbacks=callbacks
+            ),
         )
         trials = [result.metrics for result in tuner.fit()]
         best_val_loss = min(trial["best_val_loss"] for trial in trials)
