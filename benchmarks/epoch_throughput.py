@@ -1,6 +1,6 @@
 """Measures an epoch of the population against an epoch of the plain loop, in turn in one process.
 
-    python benchmarks/epoch_throughput.py [--threads 2] [--repeats 7]
+    python -m benchmarks.epoch_throughput [--threads 2] [--repeats 7]
 
 1,200 rows x 100 features (all of them train: the validation split is a tenth on top), hidden
 [64, 64], batch 32, dropout 0.3 and an L2 penalty in every trial. Both sides train and then measure
@@ -17,6 +17,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -31,7 +32,8 @@ from pipeline.space import Hyperparameters
 
 SLOTS = (1, 4, 16, 32, 64)
 TRIAL = Hyperparameters("l2", lambda_=1e-4, dropout=0.3, patience="off")
-PLAIN_EPOCHS = 2
+# Epochs a timing.
+EPOCHS = 2
 
 
 def make_splits(n_train: int, n_val: int, n_features: int) -> Splits:
@@ -86,71 +88,89 @@ def flops_per_epoch(sizes: tuple[int, ...], n_train: int, n_val: int) -> float:
     return training + 2 * (n_train + n_val) * sum(kernels)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=1200)
-    arguments = parser.parse_args()
-    thread_counts = sorted({1, arguments.threads})
+@dataclass(frozen=True)
+class Rates:
+    """At K = 32: times the plain loop's speed, and the share of what a large product reaches."""
 
-    n_train, n_val, n_features, hidden = arguments.rows, arguments.rows // 10, 100, (64, 64)
+    ratio: float
+    share_of_mm: float
+
+
+def populations(config: StudyConfig, splits: Splits, epochs: int) -> dict[int, PopulationTrainer]:
+    """Trainers with full slots, whose noise for so many epochs is drawn already."""
+    trainers = {}
+    for n_slots in SLOTS:
+        trainers[n_slots] = trainer = PopulationTrainer(config, splits, n_slots=n_slots)
+        # A first generation draws the noise that later ones share: the second is what is timed.
+        for n_epochs in (epochs, 0):
+            for slot in range(n_slots):
+                trainer.load(slot, TRIAL)
+            for _ in range(n_epochs):
+                trainer.train_epoch()
+            for slot in range(n_slots if n_epochs else 0):
+                trainer.unload(slot)
+    return trainers
+
+
+def measure(repeats: int, threads: int | None = None, rows: int = 1200) -> Rates:
+    """Measures both sides in turn and prints the table."""
+    threads = threads or torch.get_num_threads()
+    n_features, hidden = 100, (64, 64)
+    n_train, n_val = rows, rows // 10
     splits = make_splits(n_train, n_val, n_features)
     config = StudyConfig.model_validate(
         {
             "name": "throughput",
             "data": {"source": "synthetic:noisy_100"},
             "model": {"hidden": hidden},
-            "training": {"batch_size": 32, "max_epochs": 100},
+            "training": {"batch_size": 32, "max_epochs": max(100, EPOCHS * repeats)},
         }
     )
-
-    populations = {}
-    for n_slots in SLOTS:
-        populations[n_slots] = trainer = PopulationTrainer(config, splits, n_slots=n_slots)
-        # A first generation draws the noise that later ones share: the second is what is timed.
-        for epochs in (arguments.repeats, 0):
-            for slot in range(n_slots):
-                trainer.load(slot, TRIAL)
-            for _ in range(epochs):
-                trainer.train_epoch()
-            for slot in range(n_slots if epochs else 0):
-                trainer.unload(slot)
+    trainers = populations(config, splits, EPOCHS * repeats)
     reference.train(config, splits, TRIAL, epochs=1)
 
-    plain_by_threads: dict[int, list[float]] = {count: [] for count in thread_counts}
+    def epochs_of(trainer: PopulationTrainer) -> None:
+        for _ in range(EPOCHS):
+            trainer.train_epoch()
+
+    plain_by_threads: dict[int, list[float]] = {count: [] for count in sorted({1, threads})}
     stacked: dict[int, list[float]] = {n_slots: [] for n_slots in SLOTS}
     peak: list[float] = []
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for count, times in plain_by_threads.items():
             torch.set_num_threads(count)
-            spent = seconds(lambda: reference.train(config, splits, TRIAL, epochs=PLAIN_EPOCHS))
-            times.append(spent / PLAIN_EPOCHS)
-        torch.set_num_threads(arguments.threads)
+            spent = seconds(lambda: reference.train(config, splits, TRIAL, epochs=EPOCHS))
+            times.append(spent / EPOCHS)
+        torch.set_num_threads(threads)
         peak.append(matmul_gflops())
-        for n_slots, trainer in populations.items():
-            stacked[n_slots].append(seconds(trainer.train_epoch) / n_slots)
+        for n_slots, trainer in trainers.items():
+            stacked[n_slots].append(seconds(partial(epochs_of, trainer)) / n_slots / EPOCHS)
 
-    best_threads = min(thread_counts, key=lambda count: statistics.median(plain_by_threads[count]))
-    plain = plain_by_threads[best_threads]
+    best = min(plain_by_threads, key=lambda count: statistics.median(plain_by_threads[count]))
+    plain = plain_by_threads[best]
     work = flops_per_epoch((n_features, *hidden, 1), n_train, n_val) / 1e9
-    best_mm = statistics.median(peak)
-    print(f"{arguments.threads} thread(s); 1024x1024 mm: {best_mm:.0f} GFLOP/s")
+    print(f"{threads} thread(s); 1024x1024 mm: {statistics.median(peak):.0f} GFLOP/s")
     print("| trained as | ms an epoch a trial | times the plain loop | GFLOP/s | share of mm |")
     print("|---|---|---|---|---|")
-    plain_ms = statistics.median(plain) * 1e3
-    rate = work / statistics.median(plain)
-    name = f"plain loop, {best_threads} thread(s)"
-    print(f"| {name} | {plain_ms:.1f} | 1.0 | {rate:.1f} | {rate / best_mm:.1%} |")
-    for n_slots, times in stacked.items():
+    rates = {}
+    for name, times in {f"plain loop, {best} thread(s)": plain, **stacked}.items():
         ratio = statistics.median(a / b for a, b in zip(plain, times, strict=True))
-        own = statistics.median(times)
         share = statistics.median(work / t / p for t, p in zip(times, peak, strict=True))
-        print(
-            f"| population, K = {n_slots} | {own * 1e3:.2f} | {ratio:.1f} "
-            f"| {work / own:.1f} | {share:.1%} |"
-        )
+        rates[name] = Rates(ratio, share)
+        own = statistics.median(times)
+        shown = name if isinstance(name, str) else f"population, K = {name}"
+        print(f"| {shown} | {own * 1e3:.2f} | {ratio:.1f} | {work / own:.1f} | {share:.1%} |")
+    return rates[32]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=1200)
+    arguments = parser.parse_args()
+    measure(arguments.repeats, arguments.threads, arguments.rows)
 
 
 if __name__ == "__main__":

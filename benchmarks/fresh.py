@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,3 +52,9 @@ def timed(
         if done.returncode:
             raise RuntimeError(f"{module} {' '.join(arguments)}: {done.stderr[-2000:]}")
         return wall, read(folder, done.stdout)
+
+
+def last_line(_: Path, output: str) -> dict[str, float]:
+    """For `read`: the JSON object that a measurement prints as its last line."""
+    measured: dict[str, float] = json.loads(output.splitlines()[-1])
+    return measured

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-from pathlib import Path
 
 import torch
 
 from benchmarks.epoch_throughput import make_splits, seconds
-from benchmarks.fresh import timed
+from benchmarks.fresh import last_line, timed
 from pipeline.config import StudyConfig
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.space import Hyperparameters
@@ -58,8 +57,7 @@ def measure(rows: list[int], n_features: int, n_slots: int) -> dict[str, float]:
     def fresh(n_rows: int, batch_size: int) -> dict[str, float]:
         arguments = ["--one", str(n_rows), "--batch-size", str(batch_size)]
         arguments += ["--features", str(n_features), "--slots", str(n_slots)]
-        result: dict[str, float]
-        _, result = timed("benchmarks.large_table", *arguments, read=read_line)
+        _, result = timed("benchmarks.large_table", *arguments, read=last_line)
         return result
 
     print("| rows | batch | ms an epoch a trial | memory, times the data |\n|---|---|---|---|")
@@ -73,12 +71,6 @@ def measure(rows: list[int], n_features: int, n_slots: int) -> dict[str, float]:
     small, large = sizes[rows[0], 1024], sizes[rows[-1], 1024]
     growth = (large["seconds"] / small["seconds"]) / (rows[-1] / rows[0])
     return {"time a row, largest against smallest": growth, "memory": large["memory"]}
-
-
-def read_line(_: Path, output: str) -> dict[str, float]:
-    """What the process of one size prints."""
-    result: dict[str, float] = json.loads(output.splitlines()[-1])
-    return result
 
 
 def main() -> None:

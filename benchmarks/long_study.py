@@ -5,22 +5,18 @@
 Two studies in fresh processes with fresh sqlite stores, alike but for the number of trials. A
 trial's cost is the wall time between the ends of two trials, averaged over a hundred: around trial
 `--short` and up to trial `--trials` of the longer study. Memory is the peak resident size of the
-training process and of the writing process.
+training process, to its end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.fresh import ROOT, last_line, timed
+
 STUDY = ROOT / "studies" / "noisy_100.toml"
 WINDOW = 100
 
@@ -51,28 +47,20 @@ def one_study(n_trials: int, max_epochs: int) -> dict[str, float]:
 
 
 def fresh(n_trials: int, max_epochs: int) -> dict[str, float]:
-    """The same in a process and a store of its own; children of children count as its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        }
-        command = [sys.executable, "-m", "benchmarks.long_study", "--one", str(n_trials)]
-        command += ["--max-epochs", str(max_epochs)]
-        start = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=folder, env=environment, check=True, capture_output=True, text=True
-        )
-        wall = time.perf_counter() - start
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    """The same in a process and a store of its own."""
+    arguments = ["--one", str(n_trials), "--max-epochs", str(max_epochs)]
+    wall, measured = timed("benchmarks.long_study", *arguments, read=last_line)
     return {**measured, "wall": wall}
 
 
 def measure(n_short: int, n_long: int, max_epochs: int) -> dict[str, float]:
     """Cost and memory of the long study as multiples of the short one's."""
     short, long = fresh(n_short, max_epochs), fresh(n_long, max_epochs)
-    print(json.dumps({"short": short, "long": long}), flush=True)
+    print("| trials | wall, s | ms an early trial | ms a late trial | peak MiB |")
+    print("|---|---|---|---|---|")
+    for n_trials, got in ((n_short, short), (n_long, long)):
+        costs = " | ".join(f"{got[when] * 1e3:.0f}" for when in ("early", "late"))
+        print(f"| {n_trials} | {got['wall']:.0f} | {costs} | {got['training_mib']:.0f} |")
     return {
         "cost of a late trial, times that of an early one": long["late"] / long["early"],
         "memory, times that of the short study": long["training_mib"] / short["training_mib"],

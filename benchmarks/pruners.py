@@ -1,6 +1,6 @@
 """Compares pruners on recorded learning curves: what each saves, and what the saving costs.
 
-    python benchmarks/pruners.py [--lcbench FOLDER] [--seed 0] [--quick] [--fresh]
+    python -m benchmarks.pruners [--lcbench FOLDER] [--seed 0] [--quick] [--fresh]
 
 Curves are recorded once, unpruned (and cached in the temporary folder: --fresh after a change to
 training), then replayed to each pruner as a population of 16 slots that are refilled as trials

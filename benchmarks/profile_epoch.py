@@ -1,0 +1,97 @@
+"""Says what an epoch of the population spends its time on, by torch.profiler, on one thread.
+
+    python -m benchmarks.profile_epoch [--slots 32] [--mixed]
+
+The same table and network as `epoch_throughput`. With `--mixed` slots differ as in a study: all
+regularization types, rates and epochs. `rest` is what the profiler sees of no operator: Python, and
+torch's way to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+
+import torch
+
+from benchmarks.epoch_throughput import TRIAL, make_splits
+from pipeline.config import StudyConfig
+from pipeline.population.trainer import PopulationTrainer
+from pipeline.space import Hyperparameters, Regularization
+
+KINDS = {
+    "matrix products": {"baddbmm", "bmm"},
+    "Adam": {"_fused_adam_"},
+    "penalties, and copying gradients to Adam": {"addcmul", "addcmul_", "sign"},
+    "gathering rows and noise": {"index_select", "take", "index", "gather"},
+    "sums": {"sum"},
+    "products, masks, activations": {
+        *("mul", "mul_", "ge", "threshold_backward", "clamp_min_", "relu_", "copy_"),
+    },
+}
+EPOCHS = 3
+
+
+def population(n_slots: int, mixed: bool) -> PopulationTrainer:
+    """A trainer in the middle of training, whose noise is drawn already."""
+    config = StudyConfig.model_validate(
+        {
+            "name": "profile",
+            "data": {"source": "synthetic:noisy_100"},
+            "training": {"batch_size": 32, "max_epochs": 100},
+        }
+    )
+    trainer = PopulationTrainer(config, make_splits(1200, 120, 100), n_slots=n_slots)
+    for n_epochs in (2 * n_slots, 0):
+        for slot in range(n_slots):
+            trainer.load(slot, a_trial(slot) if mixed else TRIAL)
+            if mixed and not n_epochs:
+                trainer.train_epoch()  # each slot an epoch behind the one before it
+        for _ in range(n_epochs):
+            trainer.train_epoch()
+        for slot in range(n_slots if n_epochs else 0):
+            trainer.unload(slot)
+    return trainer
+
+
+def a_trial(number: int) -> Hyperparameters:
+    """One of many that differ."""
+    kind = list(Regularization)[number % len(Regularization)]
+    return Hyperparameters(
+        kind,
+        lambda_=0 if kind is Regularization.NONE else 1e-5 * (number + 1),
+        l1_ratio=0.5 if kind is Regularization.ELASTIC_NET else None,
+        dropout=0.1 + number / 100,
+        patience="off",
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--mixed", action="store_true")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    trainer = population(chosen.slots, chosen.mixed)
+    trainer.train_epoch()
+    start = time.perf_counter()
+    with torch.profiler.profile() as profile:
+        for _ in range(EPOCHS):
+            trainer.train_epoch()
+        wall = time.perf_counter() - start
+    spent: Counter[str] = Counter()
+    for event in profile.key_averages():
+        name = event.key.removeprefix("aten::")
+        kind = next((kind for kind, names in KINDS.items() if name in names), "other operators")
+        spent[kind] += event.self_cpu_time_total / 1e6
+    spent["rest"] = max(0.0, wall - sum(spent.values()))
+    print("| part | ms an epoch a trial | share |\n|---|---|---|")
+    for kind, seconds in spent.most_common():
+        ms = seconds / EPOCHS / chosen.slots * 1e3
+        print(f"| {kind} | {ms:.2f} | {seconds / wall:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
