@@ -49,6 +49,12 @@ def move_row(state: AdamState, source: int, destination: int) -> None:
         field[destination] = field[source]
 
 
+def arrange(state: AdamState, order: list[int]) -> None:
+    """Puts the first slots' state into this order."""
+    for field in (state.first, state.second, state.steps):
+        field[: len(order)] = field[order]
+
+
 class Stepper:
     """Adam for the first rows of stacked parameters, for as long as they keep in step.
 

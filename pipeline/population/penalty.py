@@ -77,6 +77,17 @@ class Penalty:
         for field in (self._l1, self._twice_l2, self._shrink):
             field[destination] = field[source]
 
+    def arrangement(self, n_active: int) -> list[int]:
+        """The first rows in an order that costs the least: L1 users first, decaying ones last."""
+        rows = self._rows[:n_active]
+        return sorted(range(n_active), key=lambda row: (not rows[row].l1, bool(rows[row].decay)))
+
+    def arrange(self, order: list[int]) -> None:
+        """Puts the first rows into this order."""
+        self._rows[: len(order)] = [self._rows[row] for row in order]
+        for field in (self._l1, self._twice_l2, self._shrink):
+            field[: len(order)] = field[order]
+
     def gatherer(
         self,
         n_active: int,
@@ -85,40 +96,50 @@ class Penalty:
         """What to call after each backward pass, until a row is set or moved.
 
         It writes the kernels' gradients plus the penalties' to the first `n_active` rows of
-        [K, P], and decays their weights. Adding the L2 part is the copy. A part that no slot uses
-        is skipped; for a slot that does not use it, it adds exact zeros.
+        [K, P], and decays their weights. Adding the L2 part is the copy. The L1 part and the decay
+        are computed from the first row that uses them to the last; for one between them that does
+        not, they change nothing.
 
         Args:
             n_active: Rows that train; `kernel_gradients` may have an idle one more.
             kernel_gradients: Per layer, where a backward pass writes them.
         """
-        rows = self._rows[:n_active]
-        any_l1, any_decay = any(row.l1 for row in rows), any(row.decay for row in rows)
-        l1, twice_l2, shrink = (
-            field[:n_active] for field in (self._l1, self._twice_l2, self._shrink)
-        )
-        targets = self._gradients[:n_active]
-        kernels = [
-            (target, gradient[:n_active], kernel, torch.empty_like(gradient[:n_active]))
-            for target, gradient, kernel in zip(
-                self._layout.kernels(targets),
+        l1 = _extent([bool(row.l1) for row in self._rows[:n_active]])
+        decaying = _extent([bool(row.decay) for row in self._rows[:n_active]])
+        twice_l2 = self._twice_l2[:n_active]
+        layers = [
+            (
+                penalized,
+                (gradient[:n_active], kernel, twice_l2, target),
+                (target[l1], torch.empty_like(target[l1]), kernel[l1]),
+                kernel[decaying],
+            )
+            for penalized, target, gradient, kernel in zip(
+                self._penalized,
+                self._layout.kernels(self._gradients[:n_active]),
                 kernel_gradients,
                 self._layout.kernels(self._parameters[:n_active]),
                 strict=True,
             )
         ]
+        l1_strength, shrink = self._l1[l1], self._shrink[decaying]
 
         def gather() -> None:
-            for penalized, (target, gradient, kernel, sign) in zip(
-                self._penalized, kernels, strict=True
-            ):
+            for penalized, (gradient, kernel, l2, target), absolute, decayed in layers:
                 if not penalized:
                     target.copy_(gradient)
                     continue
-                torch.addcmul(gradient, kernel, twice_l2, out=target)
-                if any_l1:
-                    target.addcmul_(torch.sign(kernel, out=sign), l1)
-                if any_decay:
-                    kernel.mul_(shrink)
+                torch.addcmul(gradient, kernel, l2, out=target)
+                if len(l1_strength):
+                    weighed, sign, weights = absolute
+                    weighed.addcmul_(torch.sign(weights, out=sign), l1_strength)
+                if len(shrink):
+                    decayed.mul_(shrink)
 
         return gather
+
+
+def _extent(used: Sequence[bool]) -> slice:
+    """From the first row that uses something to the last; empty where none does."""
+    rows = [row for row, uses in enumerate(used) if uses]
+    return slice(rows[0], rows[-1] + 1) if rows else slice(0, 0)

@@ -166,6 +166,7 @@ class PopulationTrainer:
         """
         if not self._rows:
             return {}
+        self._arrange(self._penalty.arrangement(len(self._rows)))
         epochs = [len(self._slots[slot].points) + 1 for slot in self._rows]
         self._train(epochs)
         measured = self._evaluate()
@@ -202,6 +203,18 @@ class PopulationTrainer:
             kernel_view[0] = torch.from_numpy(kernel)
             bias_view[0] = torch.from_numpy(bias)
         return flat[0]
+
+    def _arrange(self, order: list[int]) -> None:
+        """Puts the rows in use into this order."""
+        if order == list(range(len(order))):
+            return
+        self._rows = [self._rows[row] for row in order]
+        for stacked in (self._parameters, self._best, self._rate):
+            stacked[: len(order)] = stacked[order]
+        adam.arrange(self._adam, order)
+        self._penalty.arrange(order)
+        for state in vars(self._stopping).values():
+            state[: len(order)] = state[order]
 
     def _network(self) -> StackedMLP:
         """The network over the rows in use, kept for the next epoch with as many."""

@@ -153,6 +153,26 @@ def test_rows_beyond_the_active_ones_are_untouched() -> None:
     assert all((kernel[1:] == 77.0).all() for kernel in LAYOUT.kernels(g_after))
 
 
+def test_arranged_rows_are_weighed_as_before() -> None:
+    trials = [TRIALS[4], TRIALS[1], TRIALS[0], Hyperparameters(), TRIALS[2]]
+    w, g = normal(len(trials), 1), normal(len(trials), 2)
+    expected_w, expected_g = apply(w, g, trials)
+    parameters, target = w.clone(), g.clone()
+    penalty = Penalty(LAYOUT, ALL, parameters, target)
+    for row, trial in enumerate(trials):
+        penalty.set_row(row, coefficients(trial), 0.01)
+    order = penalty.arrangement(len(trials))
+    assert order == [2, 4, 1, 3, 0]  # L1 and elastic net; L2 and none; weight decay
+    penalty.arrange(order)
+    parameters.copy_(w[order])
+    penalty.gatherer(len(trials), [kernel.contiguous() for kernel in LAYOUT.kernels(g[order])])()
+    assert torch.equal(parameters, expected_w[order])
+    for got, expected in zip(
+        LAYOUT.kernels(target), LAYOUT.kernels(expected_g[order]), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
 def test_a_moved_row_is_weighed_as_before() -> None:
     w, g = normal(2, 1).repeat(2, 1)[:K], normal(2, 2).repeat(2, 1)[:K]
     parameters, target = w.clone(), torch.zeros_like(g)
