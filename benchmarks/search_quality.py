@@ -72,7 +72,7 @@ def search(config: StudyConfig) -> tuple[Watch, float]:
             watch,  # type: ignore[arg-type]
             None,
             lambda: None,
-            ThreadChoice(1),
+            ThreadChoice([1], cores=1),
         ).run()
         return watch, time.perf_counter() - watch.start
 

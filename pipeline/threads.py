@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +15,7 @@ import torch
 # Small products do not use more.
 MOST = 4
 
-# Epochs between two looks at the setting that was slower when last tried.
+# Epochs between two looks at a setting that was slower when last tried.
 LOOK_AGAIN = 16
 
 # Weight of the newest epoch in a setting's smoothed cost.
@@ -23,30 +23,32 @@ NEWEST = 0.3
 
 
 class ThreadChoice:
-    """One thread or many, whichever trains a slot in less time here and now.
+    """One thread or more, whichever trains a slot in the least time here and now.
 
     Threads wait for each other at every product: on a core that something else uses, too, two are
     slower than one, several times over.
 
     Args:
-        counts: What to choose from, one or two numbers.
+        counts: Numbers of threads to choose from.
+        cores: How many there are; one of them is the writer's while it is busy.
     """
 
-    def __init__(self, *counts: int) -> None:
-        self._counts = sorted(set(counts))
+    def __init__(self, counts: Iterable[int], cores: int) -> None:
+        self._counts, self._cores = sorted(set(counts)), cores
         self._costs: dict[int, float] = {}
         self._epochs = 0
 
     def next(self, busy: bool) -> int:
-        """Threads for the next epoch; the fewest while another process is known to be busy."""
-        if busy or len(self._counts) == 1:
-            return self._counts[0]
-        untried = [count for count in self._counts if count not in self._costs]
+        """Threads for the next epoch, in which the writer is busy or not."""
+        fitting = [count for count in self._counts if count + busy <= self._cores]
+        fitting = fitting or self._counts[:1]
+        untried = [count for count in fitting if count not in self._costs]
         if untried:
             return untried[-1]
         self._epochs += 1
-        slower, faster = sorted(self._counts, key=self._costs.__getitem__, reverse=True)
-        return slower if self._epochs % LOOK_AGAIN == 0 else faster
+        best, *others = sorted(fitting, key=self._costs.__getitem__)
+        look_again, turn = self._epochs % LOOK_AGAIN == 0, self._epochs // LOOK_AGAIN
+        return others[turn % len(others)] if others and look_again else best
 
     def note(self, count: int, cost: float) -> None:
         """Takes what an epoch cost with so many threads, in seconds a slot."""
@@ -71,8 +73,11 @@ def thread_choice() -> Iterator[ThreadChoice]:
     Where OMP_NUM_THREADS says how many, it is those.
     """
     before = torch.get_num_threads()
-    counts = (before,) if "OMP_NUM_THREADS" in os.environ else (1, min(MOST, before))
+    if "OMP_NUM_THREADS" in os.environ:
+        choice = ThreadChoice([before], before)
+    else:
+        choice = ThreadChoice({1, max(1, min(MOST, before - 1)), min(MOST, before)}, before)
     try:
-        yield ThreadChoice(*counts)
+        yield choice
     finally:
         torch.set_num_threads(before)

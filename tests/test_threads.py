@@ -21,7 +21,7 @@ def epochs(choice: ThreadChoice, costs: dict[int, float], n: int, busy: bool = F
 def test_the_faster_setting_is_kept_and_the_other_looked_at_now_and_then(
     costs: dict[int, float],
 ) -> None:
-    chosen = epochs(ThreadChoice(1, 2), costs, 2 + 2 * LOOK_AGAIN)
+    chosen = epochs(ThreadChoice([1, 2], cores=2), costs, 2 + 2 * LOOK_AGAIN)
     faster = min(costs, key=costs.__getitem__)
     assert sorted(chosen[:2]) == [1, 2]
     assert chosen[2:].count(faster) == 2 * LOOK_AGAIN - 2
@@ -29,13 +29,22 @@ def test_the_faster_setting_is_kept_and_the_other_looked_at_now_and_then(
 
 
 def test_a_machine_that_changes_is_noticed() -> None:
-    choice = ThreadChoice(1, 2)
+    choice = ThreadChoice([1, 2], cores=2)
     assert epochs(choice, {1: 2.0, 2: 1.0}, 40)[-1] == 2
     assert epochs(choice, {1: 2.0, 2: 30.0}, 40)[-1] == 1
 
 
 def test_beside_a_busy_process_there_is_one_thread() -> None:
-    assert set(epochs(ThreadChoice(1, 2), {1: 2.0, 2: 1.0}, 20, busy=True)) == {1}
+    assert set(epochs(ThreadChoice([1, 2], cores=2), {1: 2.0, 2: 1.0}, 20, busy=True)) == {1}
+
+
+def test_where_cores_are_left_the_writer_is_in_nobodys_way() -> None:
+    choice = ThreadChoice([1, 3, 4], cores=4)
+    assert set(epochs(choice, {1: 4.0, 3: 2.0, 4: 1.0}, 40, busy=True)) == {1, 3}
+    idle = epochs(choice, {1: 4.0, 3: 2.0, 4: 1.0}, 2 + 4 * LOOK_AGAIN)
+    assert idle[-1] == 4
+    assert set(idle) == {1, 3, 4}
+    assert ThreadChoice([4], cores=2).next(busy=True) == 4  # the user's own number
 
 
 @pytest.mark.parametrize("fixed", [None, "3"])
@@ -49,7 +58,7 @@ def test_torchs_setting_is_put_back_and_the_users_kept(
     torch.set_num_threads(3)
     try:
         with thread_choice() as choice, choice.applied(2, busy=True):
-            assert torch.get_num_threads() == (1 if fixed is None else 3)
+            assert torch.get_num_threads() == (2 if fixed is None else 3)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
