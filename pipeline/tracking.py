@@ -4,6 +4,7 @@ Trials are written by a second process, one at a time and in order, while the ne
 about a thousand rows a trial go through MLflow's and SQLAlchemy's Python code, which a thread of
 the training process would have to stop for. `StudyTracker.log` hands a trial over and returns a
 handle; `wait` blocks until its run is finished in the store, and raises what went wrong there.
+A process that would only wait takes trials back and writes them itself: `write_here`.
 """
 
 from __future__ import annotations
