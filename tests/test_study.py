@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from pipeline import reference, writer
 from pipeline.config import ConfigError, StudyConfig, load_config
-from pipeline.contents import FinishedTrial, weights_file
+from pipeline.contents import FinishedTrial, trial_params, trial_record, weights_file
 from pipeline.data import load_table, split
 from pipeline.reference import build_network, measure
 from pipeline.report import render
@@ -463,6 +463,16 @@ def test_the_study_in_memory_is_what_the_store_tells(result: StudyResult) -> Non
             assert getattr(one, field.name) == getattr(other, field.name)
     page = download(mlflow.get_tracking_uri(), result.parent_run_id, "report.html").decode()
     assert render(again, run_links(again)) == page
+
+
+def test_a_rate_that_drops_nothing_is_neither_written_nor_remembered(store: Path) -> None:
+    config = small(store, "linear", **{"model.hidden": [], "training.max_epochs": 1})
+    splits = split(load_table(config.data), config.data, config.seed)
+    outcome = reference.train(config, splits, Hyperparameters(dropout=0.3))
+    finished = FinishedTrial(0, outcome, b"", 1, 2, has_dropout=config.has_dropout)
+    assert not config.has_dropout
+    assert "dropout" not in trial_params(finished)
+    assert trial_record(finished, "run").hyperparameters == Hyperparameters()
 
 
 def wait_for_file(path: Path) -> None:
