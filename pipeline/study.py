@@ -194,7 +194,8 @@ class Search:
         while self.running or self.again or self.sampling.n_asked < self.config.search.n_trials:
             with self.timed("ask"):
                 self._fill_free_slots()
-            writing = bool(self.ended) and not self.ended[-1].written.done()
+            # What has ended and is not settled is still being written.
+            writing = bool(self.ended)
             with self.timed("train"), self.threads.applied(len(self.running), busy=writing):
                 points = self.trainer.train_epoch()
             for slot in self._stopped(points):

@@ -31,7 +31,7 @@ class Activation:
         backward_: (gradient, output): multiplies the gradient by the derivative, in place.
         gate_: (mask, pre-activation), of piecewise linear ones alone: multiplies a dropout mask by
             the derivative, in place. The product of mask and pre-activation is then the output
-            after dropout, and the mask all that the way back needs: two passes less a layer.
+            after dropout, and the mask all that the way back needs: a pass less a layer.
     """
 
     forward_: Callable[[Tensor], Tensor]
