@@ -29,10 +29,11 @@ from pipeline.config import StudyConfig, load_config
 from pipeline.contents import FinishedTrial
 from pipeline.data import load_table, split
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import TrialState
+from pipeline.results import StudyRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.study import Search
 from pipeline.threads import ThreadChoice
+from pipeline.tracking import Opened, Parent
 
 ROOT = Path(__file__).parents[1]
 DATA_SETS = ("sklearn:wine", "sklearn:diabetes", "sklearn:breast_cancer", "synthetic:noisy_100")
@@ -40,8 +41,13 @@ DATA_SETS = ("sklearn:wine", "sklearn:diabetes", "sklearn:breast_cancer", "synth
 
 @dataclass
 class Watch:
-    """Takes the tracker's place: remembers the best loss by time, and writes nothing."""
+    """Takes the recorder's place: remembers the best loss by time, and writes nothing.
 
+    Attributes:
+        folder: Where the journal goes.
+    """
+
+    folder: Path
     start: float = field(default_factory=time.perf_counter)
     best: list[tuple[float, float]] = field(default_factory=list)
 
@@ -52,8 +58,17 @@ class Watch:
         written.set_result("")
         return written
 
-    def wait(self, written: Future[str], _: object) -> str:
+    def wait(self, written: Future[str]) -> str:
         return written.result()
+
+    def look(self) -> Opened:
+        record = StudyRecord("", "study", "", "running", {}, (), "")
+        return Opened(Parent(f"sqlite:///{self.folder}/mlflow.db", "", "study"), record)
+
+    opened = look
+
+    def keep_journal(self, path: str) -> None:
+        pass
 
     def best_by(self, seconds: float) -> float:
         known = [loss for at, loss in self.best if at <= seconds]
@@ -64,10 +79,10 @@ def search(config: StudyConfig) -> tuple[Watch, float]:
     """One search, and its wall time in seconds."""
     splits = split(load_table(config.data), config.data, config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch()
+        watch = Watch(Path(folder))
         Search(
             config,
-            Sampling(config, Path(folder, "journal")),
+            Sampling(config),
             PopulationTrainer(config, splits),
             watch,  # type: ignore[arg-type]
             None,

@@ -132,7 +132,7 @@ def _run(chosen: argparse.Namespace) -> int:
     # The writing process gets ready while this one imports torch and reads the data.
     from pipeline import writer
     from pipeline.config import ConfigError
-    from pipeline.tracking import start_writer
+    from pipeline.recorder import start_writer
 
     start_writer()
     try:
@@ -189,10 +189,11 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 
 def _report(chosen: argparse.Namespace) -> int:
     from pipeline.report import render
-    from pipeline.tracking import log_file, read_study, run_links
+    from pipeline.tracking import log_file, read_study, run_links, tracking_uri
 
     record = read_study(chosen.run_id)
-    log_file(chosen.run_id, "report.html", render(record, run_links(record)).encode())
+    page = render(record, run_links(record, tracking_uri()))
+    log_file(chosen.run_id, "report.html", page.encode())
     print(f"report.html of {record.name}, {len(record.trials)} trials: run {chosen.run_id}")
     return 0
 
@@ -205,7 +206,6 @@ def _print_result(result: StudyResult) -> None:
     from pipeline.figures import describe
     from pipeline.report import types_frame
     from pipeline.store import ui_command_and_link
-    from pipeline.tracking import tracking_uri
 
     # Plain prints but for the table: a sentence, a command or a link must not be wrapped.
     record, best = result.record, result.best_trial
@@ -226,8 +226,7 @@ def _print_result(result: StudyResult) -> None:
     for _, row in types_frame(record).iterrows():
         table.add_row(*(_cell(row[column], form) for column, (_, form) in TYPE_COLUMNS.items()))
     Console(highlight=False).print(table)
-    uri = tracking_uri()
-    command, link = ui_command_and_link(uri, record.experiment_id)
+    command, link = ui_command_and_link(result.tracking_uri, record.experiment_id)
     print(f"parent run: {record.run_id}")
     if command:
         print(f"start UI:   {command}")

@@ -1,17 +1,22 @@
-"""Owns what a trial's run holds: params, results, curves and files. Not where they are kept."""
+"""Owns what a study's and a trial's run hold: params, results, curves, files. Not where."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipeline.results import History, TrialRecord, TrialResult, TrialState
 from pipeline.space import Regularization
+
+if TYPE_CHECKING:
+    from pipeline.config import StudyConfig
+    from pipeline.data import Splits, Table
 
 HISTORY_FILE = "history.csv"
 CURVES = {
@@ -21,6 +26,35 @@ CURVES = {
     "score/train": "train_score",
     "score/val": "val_score",
 }
+
+
+class MetricPoint(NamedTuple):
+    """One value of a metric, finite."""
+
+    key: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run from its creation to its end.
+
+    Attributes:
+        name: Shown in the UI.
+        tags, params: As MLflow's client would be given them.
+        metrics: In any order; steps of one key are distinct.
+        status: One of MLflow's.
+        started, ended: Milliseconds since 1970; metrics carry the second.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Sequence[MetricPoint]
+    status: str
+    started: int
+    ended: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,59 @@ class FinishedTrial:
     started: int
     ended: int
     has_dropout: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a study before its first trial: its parent run holds it from the start.
+
+    Attributes:
+        params: `study.*` and `data.*`.
+        source, digest: Of the data set.
+        schema, profile: Of the data set, as MLflow shows them.
+        study_file: The study file, resolved.
+    """
+
+    params: Mapping[str, str]
+    source: str
+    digest: str
+    schema: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    study_file: str
+
+
+def describe_study(config: StudyConfig, table: Table, splits: Splits) -> Description:
+    """The parent run's content, without the data themselves."""
+    document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    params = {f"data.{key}": value for key, value in document.pop("data").items()}
+    params |= {
+        "data.digest": table.digest,
+        "data.task": str(table.task),
+        "data.target": table.target_name,
+        "data.rows": table.n_rows,
+        "data.features": table.n_features,
+        "data.train_rows": len(splits.train_rows),
+        "data.val_rows": len(splits.val_rows),
+        "data.test_rows": len(splits.test_rows),
+    }
+    params |= {f"study.{key}": value for key, value in flat(document)}
+    return Description(
+        params={key: str(value)[:6000] for key, value in params.items()},
+        source=table.source,
+        digest=table.digest,
+        schema={"features": list(table.feature_names[:50]), "target": table.target_name},
+        profile={"num_rows": table.n_rows, "num_features": table.n_features},
+        study_file=config.to_toml(),
+    )
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A nested document's values by dotted key."""
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def weights_file(result: TrialResult) -> bytes:
@@ -72,6 +159,27 @@ def final_values(result: TrialResult) -> dict[str, float]:
         values = {}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     return {**finite, "epochs": float(len(result.history))}
+
+
+def trial_metrics(trial: FinishedTrial) -> list[MetricPoint]:
+    """The run's metrics: curves from step 1 on, a point an epoch, and `final/` at step 0.
+
+    Finite values only: MLflow's UI hides a metric whose last value is NaN.
+    """
+    history = trial.result.history
+    epochs = np.flatnonzero(history.finite)
+    points = []
+    for name, curve in CURVES.items():
+        values = getattr(history, curve)[epochs]
+        finite = np.isfinite(values)
+        points += [
+            MetricPoint(name, value, step)
+            for value, step in zip(
+                values[finite].tolist(), (epochs[finite] + 1).tolist(), strict=True
+            )
+        ]
+    scalars = final_values(trial.result).items()
+    return points + [MetricPoint(f"final/{name}", value, 0) for name, value in scalars]
 
 
 @lru_cache(maxsize=1)

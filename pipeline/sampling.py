@@ -40,15 +40,15 @@ class Sampling:
 
     Args:
         config: The study.
-        journal: Where the journal lies, or is to lie.
     """
 
-    def __init__(self, config: StudyConfig, journal: Path) -> None:
-        self._seed, self._space = config.seed, config.search_space
+    def __init__(self, config: StudyConfig) -> None:
+        self._name, self._seed, self._space = config.name, config.seed, config.search_space
         self._first = first_trials(self._space)
-        self._storage, self._journal = _open_journal(journal, config.name)
+        self._journal: optuna.Study | None = None
         self._memory = optuna.create_study(direction="minimize")
         self._running: dict[int, optuna.Trial] = {}
+        self._unwritten: list[FrozenTrial] = []
         self.n_asked = 0
 
     def ask(self) -> tuple[int, Hyperparameters]:
@@ -59,14 +59,27 @@ class Sampling:
             self._memory.enqueue_trial(self._space.free_parameters(self._first[number]))
         trial = self._memory.ask()
         hyperparameters = self._space.suggest(trial)
-        self._journal.add_trial(
-            optuna.trial.create_trial(
-                state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
-            )
+        asked = optuna.trial.create_trial(
+            state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
         )
+        if self._journal is None:
+            self._unwritten.append(asked)
+        else:
+            self._journal.add_trial(asked)
         self._running[number] = trial
         self.n_asked += 1
         return number, hyperparameters
+
+    def open_journal(self, path: Path) -> None:
+        """Begins the journal, or opens it; what was asked before is written to it first."""
+        self._storage, self._journal = _open_journal(path, self._name)
+        self._journal.add_trials(self._unwritten)
+        self._unwritten.clear()
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether it is open: only then can a trial be recorded."""
+        return self._journal is not None
 
     def tell(self, number: int, result: TrialResult) -> None:
         """Tells the sampler how an asked trial ended; the journal does not hear of it yet."""
@@ -77,6 +90,7 @@ class Sampling:
 
     def record(self, number: int, result: TrialResult, run_id: str) -> None:
         """Tells the journal of a trial whose run is finished."""
+        assert self._journal is not None
         study_id = self._journal._study_id
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         trial = optuna.Trial(self._journal, trial_id)
@@ -85,6 +99,7 @@ class Sampling:
 
     def recover(self) -> list[tuple[int, Hyperparameters]]:
         """Fills the sampler's memory from the journal: what was asked and never told comes back."""
+        assert self._journal is not None
         asked = self._journal.get_trials(deepcopy=False)
         self.n_asked = len(asked)
         self._memory.add_trials(asked)

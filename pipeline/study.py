@@ -8,7 +8,7 @@ In outline:
         for each running trial:
             note its point; if it stopped early, ended, diverged or is pruned:
                 result = trainer.unload(slot)
-                tracker.log(trial, result); sampling.tell(trial, result)
+                recorder.log(trial, result); sampling.tell(trial, result)
         once a run stands in MLflow: sampling.record(trial)   # track before tell
 """
 
@@ -24,18 +24,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import writer
-from pipeline.config import ConfigError, StudyConfig
-from pipeline.contents import FinishedTrial, trial_record, weights_file
+from pipeline.config import StudyConfig
+from pipeline.contents import FinishedTrial, describe_study, trial_record, weights_file
 from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.pruning import Pruner, make_pruner
+from pipeline.recorder import Recorder, start_writer, study_metrics
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.store import folder_of
 from pipeline.threads import ThreadChoice, thread_choice
-from pipeline.tracking import StudyTracker, read_study, run_links, start_writer
+from pipeline.tracking import Opened, run_links
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,12 +71,14 @@ class StudyResult:
         trials: One row a trial: `trials.csv` and the run ids.
         best_trial: The complete trial with the lowest validation loss.
         seconds: Wall time by phase: `ask`, `train`, `track`, `tell`, `conclude`.
+        tracking_uri: The store.
     """
 
     record: StudyRecord
     trials: pd.DataFrame
     best_trial: TrialRecord | None
     seconds: dict[str, float]
+    tracking_uri: str
 
     @property
     def parent_run_id(self) -> str:
@@ -104,49 +107,28 @@ def run_study(
     table = load_table(config.data)
     splits = split(table, config.data, config.seed)
     trainer = PopulationTrainer(config, splits)
-    tracker: StudyTracker | None = None
-    search: Search | None = None
-    try:
-        with held_back() as stop_if_asked, thread_choice() as threads, quiet_optuna():
-            tracker = StudyTracker.resume(config, table, splits) if resume else None
-            resumed = tracker is not None
-            tracker = tracker or StudyTracker.start(config, table, splits)
-            sampling = Sampling(config, journal_path(tracker, resumed))
-            search = Search(config, sampling, trainer, tracker, on_progress, stop_if_asked, threads)
-            if resumed:
+    description = describe_study(config, table, splits)
+    with held_back() as stop_if_asked, thread_choice() as threads, quiet_optuna():
+        recorder = Recorder(config, description, resume=resume, stop_if_asked=stop_if_asked)
+        search = Search(
+            config, Sampling(config), trainer, recorder, on_progress, stop_if_asked, threads
+        )
+        try:
+            if resume:
                 search.recover()
             search.run()
             with search.timed("conclude"):
-                record, frame, files, note = _conclusion(tracker, search.records)
-            tracker.finish("complete", search.seconds, files, note, record)
-            return StudyResult(record, frame, record.best, search.seconds)
-    except BaseException as error:
-        # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
-        # ended is told; what was in training stays asked, for a resume to train again.
-        interrupted = not isinstance(error, Exception)
-        if search is not None:
+                record, frame, files, note = _conclusion(recorder.opened(), search.records)
+            recorder.finish("complete", study_metrics(record, search.seconds), files, note)
+        except BaseException as error:
+            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
+            # ended is told; what was in training stays asked, for a resume to train again.
+            interrupted = not isinstance(error, Exception)
             search.close()
-        if tracker is not None:
             with suppress(Exception):  # the first error is the one to hear of
-                tracker.finish("interrupted" if interrupted else "failed")
-        raise
-
-
-def journal_path(tracker: StudyTracker, resumed: bool) -> Path:
-    """Where the journal of this study lies: beside the tracking store.
-
-    Raises:
-        ConfigError: A study is to be resumed whose journal is gone.
-    """
-    if not resumed:
-        path = folder_of(tracker.parent.uri) / "journals" / f"{tracker.parent.run_id}.journal"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tracker.journal = str(path)
-        return path
-    path = Path(tracker.journal)
-    if not path.is_file():
-        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({path})")
-    return path
+                recorder.finish("interrupted" if interrupted else "failed")
+            raise
+    return StudyResult(record, frame, record.best, search.seconds, recorder.opened().parent.uri)
 
 
 @dataclass(frozen=True)
@@ -169,7 +151,7 @@ class Search:
     config: StudyConfig
     sampling: Sampling
     trainer: PopulationTrainer
-    tracker: StudyTracker
+    recorder: Recorder
     on_progress: Callable[[Progress], None] | None
     stop_if_asked: Callable[[], None]
     threads: ThreadChoice
@@ -200,9 +182,11 @@ class Search:
                 points = self.trainer.train_epoch()
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
+            self._begin_journal(self.recorder.look())
             self.settle()
             self._show_progress()
             self.stop_if_asked()
+        self._begin_journal(self.recorder.opened())
         # While the last runs are written, what concludes the study is imported.
         import pipeline.figures
         import pipeline.report  # noqa: F401
@@ -214,41 +198,43 @@ class Search:
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
         while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
             with self.timed("track"):
-                run_id = self._first_run_id()
+                run_id = self.recorder.wait(self.ended[0].written)
             with self.timed("tell"):
                 ended = self.ended.popleft()
                 self.sampling.record(ended.finished.number, ended.finished.result, run_id)
             self.records.append(trial_record(ended.finished, run_id))
 
-    def _first_run_id(self) -> str:
-        """The run of the trial that ended first, once it is written.
-
-        Until then there is nothing to do here but to write the newest ones, too.
-        """
-        first = self.ended[0]
-        for ended in reversed(self.ended):
-            if first.written.done():
-                break
-            ended.written = self.tracker.write_here(ended.finished, ended.written) or ended.written
-            self.stop_if_asked()
-        return self.tracker.wait(first.written, self.stop_if_asked)
-
     def close(self) -> None:
         """After an error: tells what can be told, gives up what cannot be written."""
         with suppress(Exception):
+            self._begin_journal(self.recorder.opened())
             self.settle(wait_for_all=True)
-        self.tracker.abandon([ended.written for ended in self.ended])
+        self.recorder.abandon([ended.written for ended in self.ended])
 
     def recover(self) -> None:
         """Takes up a study that was cut off: told trials stand, asked ones train again."""
+        opened = self.recorder.opened()
+        if opened.journal is None:
+            return  # there is none: this one begins
+        self.sampling.open_journal(Path(opened.journal))
         self.again.extend(self.sampling.recover())
-        self.tracker.forget({number for number, _ in self.again})
-        self.records += read_study(self.tracker.parent.run_id, self.tracker.parent.uri).trials
+        self.records += self.recorder.forget({number for number, _ in self.again}).trials
         for record in self.records:
             for val_loss in record.history.val_loss.tolist():
                 self.pruner.report(record.number, val_loss)
             self.pruner.finish(record.number, record.state)
             self._count(record.number, record.state, record.val_loss)
+
+    def _begin_journal(self, opened: Opened | None) -> None:
+        """Optuna's journal begins once there is a parent run that can say where it lies."""
+        if opened is None or self.sampling.has_journal:
+            return
+        folder, run_id = folder_of(opened.parent.uri), opened.parent.run_id
+        path = folder / "journals" / f"{run_id}.journal"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.timed("tell"):
+            self.sampling.open_journal(path)
+        self.recorder.keep_journal(str(path))
 
     def _fill_free_slots(self) -> None:
         for slot in self.trainer.free_slots:
@@ -293,7 +279,7 @@ class Search:
                 ended=_now(),
                 has_dropout=self.config.has_dropout,
             )
-            written = self.tracker.log(finished)
+            written = self.recorder.log(finished)
         with self.timed("tell"):
             self.sampling.tell(number, result)
         self.ended.append(_Ended(finished, written))
@@ -323,19 +309,20 @@ class Search:
 
 
 def _conclusion(
-    tracker: StudyTracker, trials: list[TrialRecord]
+    opened: Opened, trials: list[TrialRecord]
 ) -> tuple[StudyRecord, pd.DataFrame, dict[str, bytes], str]:
     """The study as it ended, its table, and the parent run's files and description."""
     from pipeline.figures import study_figures
     from pipeline.report import render, summary_markdown, trials_frame
 
-    record = replace(tracker.record(trials), state="complete")
+    in_order = tuple(sorted(trials, key=lambda trial: trial.number))
+    record = replace(opened.record, trials=in_order, state="complete")
     drawn = writer.submit(study_figures, record)
     frame = trials_frame(record)
     files = {
         # Without run ids, which differ where everything else is the same.
         "trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode(),
-        "report.html": render(record, run_links(record)).encode(),
+        "report.html": render(record, run_links(record, opened.parent.uri)).encode(),
         **{f"figures/{name}": picture for name, picture in drawn.result().items()},
     }
     return record, frame, files, summary_markdown(record)

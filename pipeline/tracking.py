@@ -1,39 +1,38 @@
 """Owns MLflow: the only file that knows it. One study is a parent run, one trial a child run.
 
-Trials are written by a second process, one at a time and in order, while the next ones train:
-about a thousand rows a trial go through MLflow's and SQLAlchemy's Python code, which a thread of
-the training process would have to stop for. `StudyTracker.log` hands a trial over and returns a
-handle; `wait` blocks until its run is finished in the store, and raises what went wrong there.
-A process that would only wait takes trials back and writes them itself: `write_here`.
+All of it but reading back is called in the writing process (`writer`), which alone imports MLflow
+while a study runs: the training process hands over and waits (`recorder`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import writer
 from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
+    Description,
+    EndedRun,
     FinishedTrial,
-    final_values,
+    flat,
     learning_curve_figure,
     read_history,
+    trial_metrics,
     trial_params,
     write_files,
 )
@@ -59,294 +58,224 @@ from pipeline.store import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    from pipeline.data import Splits, Table
+    from pipeline.transaction import Tables
 
 METRICS_PER_BATCH = 1000
 PARENT_TAG = "mlflow.parentRunId"
+JOURNAL_TAG = "study.journal"
 STUDY_FILE = "study.toml"
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
     TrialState.FAILED: "FAILED",
 }
+PARENT_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What decides where a study's runs go: the folder and MLflow's settings of its process.
+
+    Attributes:
+        folder: Where relative addresses begin.
+        settings: MLflow's environment variables.
+    """
+
+    folder: str
+    settings: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def here(cls) -> Caller:
+        """This process. MLflow is asked only where a script imported it, and may have set it."""
+        settings = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
+        if "mlflow" in sys.modules:
+            settings["MLFLOW_TRACKING_URI"] = _uri_set()
+        return cls(str(Path.cwd()), tuple(settings.items()))
+
+    def take_place(self) -> None:
+        """Makes this process's folder and settings those of the caller."""
+        os.chdir(self.folder)
+        for key in [key for key in os.environ if key.startswith("MLFLOW_")]:
+            del os.environ[key]
+        os.environ.update(self.settings)
 
 
 @dataclass(frozen=True)
 class Parent:
-    """Where a study's runs go: all that the writing process has to know."""
+    """Where a study's runs go: all that has to be known to write one."""
 
     uri: str
     experiment_id: str
     run_id: str
 
 
-class StudyTracker:
-    """The parent run of one run of a study, and the writer of its children.
+@dataclass(frozen=True)
+class Opened:
+    """A study whose parent run is open.
 
-    Made by `start` or `resume`; `finish` must be called once, however the study ends.
+    Attributes:
+        parent: Its place.
+        record: The study, without trials.
+        journal: Where the journal of a resumed study lies; None for a new study.
     """
 
-    def __init__(self, parent: Parent, config: StudyConfig) -> None:
-        self.parent, self.config = parent, config
-        self._client = client_of(parent.uri)
+    parent: Parent
+    record: StudyRecord
+    journal: str | None = None
 
-    @classmethod
-    def start(cls, config: StudyConfig, table: Table, splits: Splits) -> StudyTracker:
-        """Opens a parent run, or adopts the one that `mlflow run` opened.
 
-        Raises:
-            TrackingError: The store cannot be reached or written to.
-        """
-        uri = tracking_uri()
-        with _at_store(uri), impatient():
-            probe(uri)
-            _create_database(uri)
-            client = client_of(uri)
-            adopted = os.environ.get("MLFLOW_RUN_ID")
-            run = client.get_run(adopted) if adopted else _open_run(client, config)
-            if adopted:
-                client.update_run(adopted, name=config.name)
-            tracker = cls(Parent(uri, run.info.experiment_id, run.info.run_id), config)
-            try:
-                tracker._describe(table, splits)
-            except Exception:
-                with suppress(Exception):  # the first error is the one to hear of
-                    tracker.finish("failed")
-                raise
-        return tracker
+def open_study(
+    caller: Caller, config: StudyConfig, description: Description, resume: bool
+) -> Opened:
+    """Opens a parent run, adopts the one that `mlflow run` opened, or takes up an earlier one.
 
-    @classmethod
-    def resume(cls, config: StudyConfig, table: Table, splits: Splits) -> StudyTracker | None:
-        """Takes up the newest run of the study; None where there is none.
+    A study that is resumed under `mlflow run` goes on in the run that was opened: the children move
+    over, and one parent is left.
 
-        Under `mlflow run`, the run that it opened takes the other's place: the children move over,
-        and one parent is left.
+    Args:
+        caller: Where the study was started.
+        config: The study.
+        description: What its parent run is to hold.
+        resume: Take up the newest run of the study, if there is one.
 
-        Raises:
-            TrackingError: The store cannot be reached or written to.
-            ConfigError: The study or its data changed since.
-        """
-        uri = tracking_uri()
-        opened = os.environ.get("MLFLOW_RUN_ID")
-        with _at_store(uri), impatient():
-            probe(uri)
-            _create_database(uri)
-            client = client_of(uri)
-            run = _newest_run(client, config, opened)
-            if run is None:
-                return None
-            tracker = cls(Parent(uri, run.info.experiment_id, run.info.run_id), config)
-            tracker._refuse_changes(run, table)
-            if opened is None:
-                client.update_run(run.info.run_id, status="RUNNING")
-                client.set_tag(run.info.run_id, "study.state", "running")
-                client.log_text(run.info.run_id, config.to_toml(), STUDY_FILE)
-                return tracker
-            heir = cls(Parent(uri, run.info.experiment_id, opened), config)
-            client.update_run(opened, name=config.name)
-            heir._describe(table, splits)
-            for child in tracker._children():
-                client.set_tag(child.info.run_id, PARENT_TAG, opened)
-            # Only now can the heir be resumed itself, and the other be spared.
-            heir.journal = run.data.tags["study.journal"]
-            if run.info.status == "RUNNING":
-                client.set_terminated(run.info.run_id, "KILLED")
+    Raises:
+        TrackingError: The store cannot be reached or written to.
+        ConfigError: A resumed study or its data changed since.
+    """
+    caller.take_place()
+    uri = tracking_uri()
+    with _at_store(uri), impatient():
+        probe(uri)
+        _create_database(uri)
+        client = client_of(uri)
+        opened = _resume(client, config, description) if resume else None
+        return opened or _start(client, config, description)
+
+
+def keep_journal(parent: Parent, path: str) -> None:
+    """Notes where Optuna's journal of a study lies: from now on it can be resumed."""
+    client_of(parent.uri).set_tag(parent.run_id, JOURNAL_TAG, path)
+
+
+def forget_trials(parent: Parent, numbers: set[int]) -> None:
+    """Deletes runs of trials that were tracked but never told: they are trained again."""
+    client = client_of(parent.uri)
+    for run in _children(client, parent):
+        unfinished = run.info.status in ("RUNNING", "SCHEDULED")
+        if unfinished or int(run.data.tags.get("trial.number", -1)) in numbers:
+            if unfinished:
+                client.set_terminated(run.info.run_id, "FAILED")
             client.delete_run(run.info.run_id)
-        return heir
 
-    def log(self, trial: FinishedTrial) -> Future[str]:
-        """Hands a trial to the writer; `wait` on what is returned before Optuna is told."""
-        written: Future[str] = writer.submit(write_trial, self.parent, trial)
-        return written
 
-    def write_here(self, trial: FinishedTrial, handed_over: Future[str]) -> Future[str] | None:
-        """Takes a trial back and writes it in this process; None if the writer has begun it."""
-        if not handed_over.cancel():
-            return None
-        written: Future[str] = Future()
-        written.set_result(write_trial(self.parent, trial))
-        return written
+def close_study(
+    parent: Parent,
+    state: str,
+    metrics: Mapping[str, float] | None = None,
+    files: Mapping[str, bytes] | None = None,
+    note: str = "",
+) -> None:
+    """Closes the parent run, however the study ended.
 
-    @staticmethod
-    def wait(written: Future[str], stop_if_asked: Callable[[], None]) -> str:
-        """The run id of a handed-over trial, once its run is finished in the store."""
-        while not written.done():
-            wait_for([written], timeout=0.2)
-            stop_if_asked()
-        return written.result()
-
-    @staticmethod
-    def abandon(written: list[Future[str]]) -> None:
-        """Gives up trials that cannot be written; what the writer has begun, it ends first."""
-        wait_for([future for future in written if not future.cancel()])
-
-    def forget(self, numbers: set[int]) -> None:
-        """Deletes runs of trials that were tracked but never told: they are trained again."""
-        for run in self._children():
-            unfinished = run.info.status in ("RUNNING", "SCHEDULED")
-            if unfinished or int(run.data.tags.get("trial.number", -1)) in numbers:
-                if unfinished:
-                    self._client.set_terminated(run.info.run_id, "FAILED")
-                self._client.delete_run(run.info.run_id)
-
-    @property
-    def journal(self) -> str:
-        """Where Optuna's journal of this study lies: a tag of the parent run."""
-        tags: dict[str, str] = self._client.get_run(self.parent.run_id).data.tags
-        return tags.get("study.journal", "")
-
-    @journal.setter
-    def journal(self, path: str) -> None:
-        self._client.set_tag(self.parent.run_id, "study.journal", path)
-
-    def record(self, trials: Iterable[TrialRecord]) -> StudyRecord:
-        """The study with these trials, as `read_study` would read it back."""
-        return _study_record(self._client, self._client.get_run(self.parent.run_id), trials)
-
-    def finish(
-        self,
-        state: str,
-        seconds: Mapping[str, float] | None = None,
-        files: Mapping[str, bytes] | None = None,
-        note: str = "",
-        record: StudyRecord | None = None,
-    ) -> None:
-        """Closes the parent run.
-
-        Args:
-            state: `complete`, `interrupted` or `failed`.
-            seconds: Wall time by phase, logged under `time/`.
-            files: Artifacts by path.
-            note: The run's description, in markdown.
-            record: The study as told, from which counts and the best trial are logged.
-        """
-        run_id, metrics = self.parent.run_id, {}
-        if record is not None:
-            states = [trial.state for trial in record.trials]
-            metrics = {"study/trials": float(len(states))}
-            metrics |= {f"study/{s}": float(states.count(s)) for s in TrialState}
-            if record.best is not None:
-                best = record.best
-                metrics |= {
-                    "best/val_loss": best.val_loss,
-                    "best/gap": best.scalars["gap"],
-                    "best/trial": float(best.number),
-                }
-        metrics |= {f"time/{phase}": value for phase, value in (seconds or {}).items()}
-        if metrics:
-            now = _now()
-            entities = [_metric(key, value, now, 0) for key, value in metrics.items()]
-            self._client.log_batch(run_id, metrics=entities)
-        if files:
-            with tempfile.TemporaryDirectory() as folder:
-                for name, content in files.items():
-                    path = Path(folder, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(content)
-                self._client.log_artifacts(run_id, folder)
-        if note:
-            self._client.set_tag(run_id, "mlflow.note.content", note)
-        self._client.set_tag(run_id, "study.state", state)
-        status = {"complete": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
-        self._client.set_terminated(run_id, status)
-
-    def _describe(self, table: Table, splits: Splits) -> None:
-        """Everything that is known of a study before its first trial."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
-
-        config, run_id = self.config, self.parent.run_id
-        # The artifact store is probed by the first thing that belongs into it.
-        self._client.log_text(run_id, config.to_toml(), STUDY_FILE)
-        params = {
-            "data.digest": table.digest,
-            "data.task": str(table.task),
-            "data.target": table.target_name,
-            "data.rows": table.n_rows,
-            "data.features": table.n_features,
-            "data.train_rows": len(splits.train_rows),
-            "data.val_rows": len(splits.val_rows),
-            "data.test_rows": len(splits.test_rows),
-        }
-        document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-        data = document.pop("data")
-        params = {**{f"data.{key}": value for key, value in data.items()}, **params}
-        params |= {f"study.{key}": value for key, value in _flat(document)}
-        tags = [RunTag("study.state", "running")]
-        entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
-        for start in range(0, len(entities), 100):
-            self._client.log_batch(run_id, params=entities[start : start + 100], tags=tags)
-        schema = {"features": list(table.feature_names[:50]), "target": table.target_name}
-        dataset = Dataset(
-            name=table.source[-500:],
-            digest=table.digest,
-            source_type="local",
-            source=_json({"uri": table.source}),
-            schema=_json({"mlflow_colspec": schema}),
-            profile=_json({"num_rows": table.n_rows, "num_features": table.n_features}),
-        )
-        context = InputTag("mlflow.data.context", "search")
-        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
-
-    def _refuse_changes(self, run: Run, table: Table) -> None:
-        digest = run.data.params.get("data.digest")
-        if digest != table.digest:
-            raise ConfigError(
-                f"a resumed study must have the data it began with (digest {digest}), "
-                f"however: {table.digest} ({table.source})"
-            )
-        text = download(self.parent.uri, run.info.run_id, STUDY_FILE).decode()
-        before = parse_config(text, STUDY_FILE, Path("/"))
-        # More trials and wider populations continue a study; anything else makes it another one.
-        free = {"search": {"n_trials", "population"}}
-        old = dict(_flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
-        new = dict(_flat(self.config.model_dump(mode="json", by_alias=True, exclude=free)))
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                raise ConfigError(
-                    f"a resumed study must be the one that began ({key} = {old.get(key)!r}), "
-                    f"however: {new.get(key)!r} ({key})"
-                )
-
-    def _children(self) -> list[Run]:
-        return _children(self._client, self.parent)
+    Args:
+        parent: It.
+        state: `complete`, `interrupted` or `failed`.
+        metrics: Of the whole study.
+        files: Artifacts by path.
+        note: The run's description, in markdown.
+    """
+    client, run_id, now = client_of(parent.uri), parent.run_id, _now()
+    if metrics:
+        entities = [_metric(key, value, now, 0) for key, value in metrics.items()]
+        client.log_batch(run_id, metrics=entities)
+    if files:
+        _log_files(client, run_id, files)
+    if note:
+        client.set_tag(run_id, "mlflow.note.content", note)
+    client.set_tag(run_id, "study.state", state)
+    client.set_terminated(run_id, PARENT_STATUS[state])
 
 
 def write_trial(parent: Parent, trial: FinishedTrial) -> str:
     """Writes one trial's run from its creation to its end; returns the run id."""
+    result = trial.result
+    run = EndedRun(
+        name=f"trial-{trial.number:04d}",
+        tags={
+            PARENT_TAG: parent.run_id,
+            "stage": "search",
+            "trial.number": str(trial.number),
+            "trial.state": str(result.state),
+            "trial.stop_reason": str(result.stop_reason),
+            **_context_tags(),
+        },
+        params=trial_params(trial),
+        metrics=trial_metrics(trial),
+        status=STATUS[result.state],
+        started=trial.started,
+        ended=trial.ended,
+    )
+    client = client_of(parent.uri)
+    store = _database(client)
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), trial)
+        if store is not None:
+            return _write_at_once(store, parent, run, folder)
+        return _write_by_client(client, parent, run, folder)
+
+
+def _write_at_once(store: SqlAlchemyStore, parent: Parent, run: EndedRun, folder: str) -> str:
+    """First the files, then the run, in one transaction: nothing else reads it half-written."""
+    import uuid
+
+    from mlflow.entities import LifecycleStage, SourceType
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
+    from mlflow.utils.uri import append_to_uri_path
+
+    from pipeline.transaction import insert_run
+
+    tables, run_id = _tables(), uuid.uuid4().hex
+    assert tables is not None  # or `_database` had told no store
+    root = _artifact_root(store, parent.experiment_id)
+    artifact_uri = append_to_uri_path(root, run_id, store.ARTIFACTS_FOLDER_NAME)
+    get_artifact_repository(artifact_uri).log_artifacts(folder)
+    columns = {
+        "source_type": SourceType.to_string(SourceType.UNKNOWN),
+        "source_name": "",
+        "entry_point_name": "",
+        "source_version": "",
+        "user_id": run.tags.get(MLFLOW_USER, "unknown"),
+        "deleted_time": None,
+        "lifecycle_stage": LifecycleStage.ACTIVE,
+    }
+    with store.ManagedSessionMaker(read_only=False) as session:
+        insert_run(
+            session,
+            tables,
+            replace(run, tags={**run.tags, MLFLOW_RUN_NAME: run.name}),
+            run_id=run_id,
+            experiment_id=parent.experiment_id,
+            artifact_uri=artifact_uri,
+            columns=columns,
+        )
+    return run_id
+
+
+def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun, folder: str) -> str:
+    """The way of a store behind a server, or of one whose tables are not known."""
     from mlflow.entities import Param
 
-    client, result = client_of(parent.uri), trial.result
-    tags = {
-        PARENT_TAG: parent.run_id,
-        "stage": "search",
-        "trial.number": str(trial.number),
-        "trial.state": str(result.state),
-        "trial.stop_reason": str(result.stop_reason),
-        **_context_tags(),
-    }
     run_id: str = client.create_run(
-        parent.experiment_id,
-        start_time=trial.started,
-        tags=tags,
-        run_name=f"trial-{trial.number:04d}",
+        parent.experiment_id, start_time=run.started, tags=dict(run.tags), run_name=run.name
     ).info.run_id
     try:
         # First the files: to place them MLflow reads the run back, with all metrics it has by then.
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(Path(folder), trial)
-            client.log_artifacts(run_id, folder)
-        history = result.history
-        epochs = np.flatnonzero(history.finite)
-        metrics = [
-            _metric(name, float(getattr(history, curve)[epoch]), trial.ended, int(epoch) + 1)
-            for name, curve in CURVES.items()
-            for epoch in epochs
-            if np.isfinite(getattr(history, curve)[epoch])
-        ]
-        scalars = {f"final/{name}": value for name, value in final_values(result).items()}
-        metrics += [_metric(name, value, trial.ended, 0) for name, value in scalars.items()]
-        params = [Param(key, value) for key, value in trial_params(trial).items()]
+        client.log_artifacts(run_id, folder)
+        metrics = [_metric(key, value, run.ended, step) for key, value, step in run.metrics]
+        params = [Param(key, value) for key, value in run.params.items()]
         client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
         for start in range(METRICS_PER_BATCH, len(metrics), METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
@@ -354,8 +283,33 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
         client.set_terminated(run_id, "FAILED")
         client.delete_run(run_id)
         raise
-    client.set_terminated(run_id, STATUS[result.state], trial.ended)
+    client.set_terminated(run_id, run.status, run.ended)
     return run_id
+
+
+def _database(client: MlflowClient) -> SqlAlchemyStore | None:
+    """The client's store, if it is a database whose tables are known."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = client._tracking_client.store
+    return store if type(store) is SqlAlchemyStore and _tables() is not None else None
+
+
+@lru_cache(maxsize=1)
+def _tables() -> Tables | None:
+    from mlflow.store.tracking.dbmodels import models
+
+    from pipeline.transaction import Tables
+
+    names = ("SqlRun", "SqlTag", "SqlParam", "SqlMetric", "SqlLatestMetric")
+    tables = Tables(*(getattr(models, name).__table__ for name in names))
+    return tables if tables.known else None
+
+
+@lru_cache(maxsize=4)
+def _artifact_root(store: SqlAlchemyStore, experiment_id: str) -> str:
+    root: str = store.get_experiment(experiment_id).artifact_location
+    return root
 
 
 def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
@@ -427,11 +381,7 @@ def download(uri: str, run_id: str, path: str) -> bytes:
 
 def log_file(run_id: str, name: str, content: bytes) -> None:
     """Replaces one artifact of a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        client_of(tracking_uri()).log_artifacts(run_id, folder)
+    _log_files(client_of(tracking_uri()), run_id, {name: content})
 
 
 def experiment_name(config: StudyConfig) -> str:
@@ -441,14 +391,11 @@ def experiment_name(config: StudyConfig) -> str:
 
 def tracking_uri() -> str:
     """The store that MLflow is set to, with an absolute address."""
-    import mlflow
-
-    return absolute_uri(mlflow.get_tracking_uri(), os.environ.get("MLFLOW_RUN_ID"))
+    return absolute_uri(_uri_set(), os.environ.get("MLFLOW_RUN_ID"))
 
 
-def run_links(record: StudyRecord) -> dict[int, str]:
+def run_links(record: StudyRecord, uri: str) -> dict[int, str]:
     """Links to the trials' runs by number; from the UI's root where no server is known."""
-    uri = tracking_uri()
     root = masked(uri).rstrip("/") if is_server(uri) else ""
     place = f"{root}/#/experiments/{record.experiment_id}/runs"
     # Without the last part the UI opens a run as one of its GenAI mode.
@@ -467,28 +414,25 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
-def start_writer() -> None:
-    """Starts the writing process, so that its imports overlap with the caller's own work.
+def warm_up(caller: Caller) -> None:
+    """Gets the writing process ready beside the caller's own imports.
 
-    It also makes the database that a study without a store will need, as bytes: nothing is written
+    It makes the database that a study without a store will need, but in memory: nothing is written
     before the study is known to be sound.
     """
-    _warming(str(Path.cwd()))
+    caller.take_place()
+    path = sqlite_file(tracking_uri())
+    if path is not None and not path.exists():
+        _new_database(caller.folder)
+
+
+def get_ready() -> None:
+    """What the first trial's run would otherwise wait for."""
+    learning_curve_figure()
+    _context_tags()
 
 
 @lru_cache(maxsize=1)
-def _warming(folder: str) -> Future[bytes | None]:
-    return writer.submit(_warm_up, folder)
-
-
-def _warm_up(folder: str) -> bytes | None:
-    path = sqlite_file(tracking_uri())
-    blank = None if path is None or path.exists() else _new_database(folder)
-    learning_curve_figure()
-    _context_tags()
-    return blank
-
-
 def _new_database(folder: str) -> bytes:
     """The content of a sqlite store without runs, for programs in a folder.
 
@@ -502,6 +446,110 @@ def _new_database(folder: str) -> bytes:
         path = Path(scratch, "mlflow.db")
         SqlAlchemyStore(f"sqlite:///{path}", f"{folder}/mlruns").engine.dispose()
         return path.read_bytes()
+
+
+def _start(client: MlflowClient, config: StudyConfig, description: Description) -> Opened:
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    run = client.get_run(adopted) if adopted else _open_run(client, config)
+    if adopted:
+        client.update_run(adopted, name=config.name)
+    parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
+    try:
+        _describe(client, parent.run_id, description)
+    except Exception:
+        with suppress(Exception):  # the first error is the one to hear of
+            close_study(parent, "failed")
+        raise
+    return Opened(parent, _study_record(client, client.get_run(parent.run_id), ()))
+
+
+def _resume(client: MlflowClient, config: StudyConfig, description: Description) -> Opened | None:
+    opened = os.environ.get("MLFLOW_RUN_ID")
+    run = _newest_run(client, config, opened)
+    if run is None:
+        return None
+    _refuse_changes(client, run, config, description)
+    journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
+    if not Path(journal).is_file():
+        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
+    parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
+    if opened is None:
+        client.update_run(old_id, status="RUNNING")
+        client.set_tag(old_id, "study.state", "running")
+        client.log_text(old_id, description.study_file, STUDY_FILE)
+    else:
+        client.update_run(opened, name=config.name)
+        _describe(client, opened, description)
+        for child in _children(client, replace(parent, run_id=old_id)):
+            client.set_tag(child.info.run_id, PARENT_TAG, opened)
+        # Only now can the heir be resumed itself, and the other be spared.
+        keep_journal(parent, journal)
+        if run.info.status == "RUNNING":
+            client.set_terminated(old_id, "KILLED")
+        client.delete_run(old_id)
+    record = _study_record(client, client.get_run(parent.run_id), ())
+    return Opened(parent, record, journal)
+
+
+def _describe(client: MlflowClient, run_id: str, description: Description) -> None:
+    """Everything that is known of a study before its first trial."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
+    # The artifact store is probed by the first thing that belongs into it.
+    client.log_text(run_id, description.study_file, STUDY_FILE)
+    tags = [RunTag("study.state", "running")]
+    entities = [Param(key, value) for key, value in description.params.items()]
+    for start in range(0, len(entities), 100):
+        client.log_batch(run_id, params=entities[start : start + 100], tags=tags)
+    dataset = Dataset(
+        name=description.source[-500:],
+        digest=description.digest,
+        source_type="local",
+        source=json.dumps({"uri": description.source}),
+        schema=json.dumps({"mlflow_colspec": description.schema}),
+        profile=json.dumps(description.profile),
+    )
+    context = InputTag("mlflow.data.context", "search")
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
+
+
+def _refuse_changes(
+    client: MlflowClient, run: Run, config: StudyConfig, description: Description
+) -> None:
+    digest = run.data.params.get("data.digest")
+    if digest != description.digest:
+        raise ConfigError(
+            f"a resumed study must have the data it began with (digest {digest}), "
+            f"however: {description.digest} ({description.source})"
+        )
+    text = download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode()
+    before = parse_config(text, STUDY_FILE, Path("/"))
+    # More trials and wider populations continue a study; anything else makes it another one.
+    free = {"search": {"n_trials", "population"}}
+    old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
+    new = dict(flat(config.model_dump(mode="json", by_alias=True, exclude=free)))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"a resumed study must be the one that began ({key} = {old.get(key)!r}), "
+                f"however: {new.get(key)!r} ({key})"
+            )
+
+
+def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder)
+
+
+def _uri_set() -> str:
+    import mlflow
+
+    uri: str = mlflow.get_tracking_uri()
+    return uri
 
 
 def _at_store(uri: str) -> AbstractContextManager[None]:
@@ -519,13 +567,9 @@ def _create_database(uri: str) -> None:
     path = sqlite_file(uri)
     if path is None or path.exists():
         return
-    folder = str(Path.cwd())
-    made = None
-    with suppress(Exception):  # what went wrong there will go wrong here, too, and be told
-        made = _warming(folder).result()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fresh.write_bytes(made or _new_database(folder))
+        fresh.write_bytes(_new_database(str(Path.cwd())))
         with suppress(FileExistsError):  # another process was first: its file is as good
             os.link(fresh, path)
     finally:
@@ -630,7 +674,7 @@ def _newest_run(client: MlflowClient, config: StudyConfig, opened: str | None) -
         f"params.`study.name` = {_quoted(config.name)}",
         order_by=["attributes.start_time DESC"],
     )
-    return next((run for run in runs if "study.journal" in run.data.tags), None)
+    return next((run for run in runs if JOURNAL_TAG in run.data.tags), None)
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run:
@@ -656,20 +700,6 @@ def _values_by_step(metrics: list[Metric]) -> NDArray[np.float64]:
     """One value a step: where a step was logged twice, the later one stands, as in the UI."""
     ordered = sorted(metrics, key=lambda metric: (metric.step, metric.timestamp))
     return np.array(list({metric.step: metric.value for metric in ordered}.values()))
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def _quoted(text: str) -> str:

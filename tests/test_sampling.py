@@ -35,10 +35,16 @@ def ended(hyperparameters: Hyperparameters, reason: StopReason) -> TrialResult:
     )
 
 
+def opened(journal: Path) -> Sampling:
+    source = Sampling(CONFIG)
+    source.open_journal(journal)
+    return source
+
+
 def search(folder: Path, n_trials: int) -> tuple[Sampling, list[Hyperparameters]]:
     """Asks and tells with a few trials in flight; every fifth is pruned."""
     asked, live = [], []
-    source = Sampling(CONFIG, folder / "journal")
+    source = opened(folder / "journal")
     for _ in range(n_trials):
         number, hyperparameters = source.ask()
         assert number == len(asked)
@@ -69,8 +75,11 @@ def test_what_is_asked_is_a_function_of_what_was_told(tmp_path: Path) -> None:
 
 
 def test_the_journal_hears_only_of_what_is_recorded(tmp_path: Path) -> None:
-    source = Sampling(CONFIG, tmp_path / "journal")
-    asked = [source.ask() for _ in range(3)]
+    source = Sampling(CONFIG)
+    asked = [source.ask()]
+    # What was asked before the journal was opened stands in it all the same, in its place.
+    source.open_journal(tmp_path / "journal")
+    asked += [source.ask() for _ in range(2)]
     source.tell(1, ended(asked[1][1], StopReason.MAX_EPOCHS))
 
     def states() -> list[str]:
@@ -81,6 +90,9 @@ def test_the_journal_hears_only_of_what_is_recorded(tmp_path: Path) -> None:
         ]
 
     assert states() == ["RUNNING"] * 3
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+    written = optuna.load_study(storage=storage, study_name="asked").trials
+    assert [trial.params["dropout"] for trial in written] == [each.dropout for _, each in asked]
     source.record(1, ended(asked[1][1], StopReason.MAX_EPOCHS), "a-run")
     assert states() == ["RUNNING", "COMPLETE", "RUNNING"]
 
@@ -107,7 +119,7 @@ class TestALongStudy:
 
     def test_has_a_journal_of_all_trials_and_goes_on_from_it(self, tmp_path: Path) -> None:
         _, asked = search(tmp_path, 50)
-        again = Sampling(CONFIG, tmp_path / "journal")
+        again = opened(tmp_path / "journal")
         unfinished = again.recover()
         assert unfinished == [(n, asked[n]) for n in range(50 - RUNNING, 50)]
         assert again.n_asked == 50

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,15 +16,22 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import sqlalchemy
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline import reference, writer
+from pipeline import reference, tracking, writer
 from pipeline.config import ConfigError, StudyConfig, load_config
-from pipeline.contents import FinishedTrial, trial_params, trial_record, weights_file
+from pipeline.contents import (
+    FinishedTrial,
+    describe_study,
+    trial_params,
+    trial_record,
+    weights_file,
+)
 from pipeline.data import load_table, split
 from pipeline.reference import build_network, measure
 from pipeline.report import render
@@ -31,7 +40,7 @@ from pipeline.results import StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import first_trials
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.study import Progress, StudyResult, run_study
-from pipeline.tracking import StudyTracker, download, read_study, run_links
+from pipeline.tracking import download, read_study, run_links
 
 SMALL = """
 name = "{name}"
@@ -462,7 +471,7 @@ def test_the_study_in_memory_is_what_the_store_tells(result: StudyResult) -> Non
         for field in fields(TrialRecord):
             assert getattr(one, field.name) == getattr(other, field.name)
     page = download(mlflow.get_tracking_uri(), result.parent_run_id, "report.html").decode()
-    assert render(again, run_links(again)) == page
+    assert render(again, run_links(again, result.tracking_uri)) == page
 
 
 def test_a_rate_that_drops_nothing_is_neither_written_nor_remembered(store: Path) -> None:
@@ -475,37 +484,81 @@ def test_a_rate_that_drops_nothing_is_neither_written_nor_remembered(store: Path
     assert trial_record(finished, "run").hyperparameters == Hyperparameters()
 
 
+def test_a_run_written_at_once_is_what_the_client_would_have_written(store: Path) -> None:
+    """One transaction over MLflow's own tables, against MLflow's own interface."""
+    config = small(store, "two-ways")
+    table = load_table(config.data)
+    splits = split(table, config.data, config.seed)
+    description = describe_study(config, table, splits)
+    opened = tracking.open_study(tracking.Caller.here(), config, description, resume=False)
+    outcome = reference.train(config, splits, Hyperparameters("l2", lambda_=0.1, patience=3))
+    trial = FinishedTrial(4, outcome, weights_file(outcome), 1, 2, True)
+    ids = [tracking.write_trial(opened.parent, trial)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_database", lambda _: None)
+        ids.append(tracking.write_trial(opened.parent, trial))
+    tracking.close_study(opened.parent, "complete")
+
+    client = MlflowClient()
+    at_once, by_client = (client.get_run(run_id) for run_id in ids)
+    for field in ("experiment_id", "user_id", "status", "start_time", "end_time", "run_name"):
+        assert getattr(at_once.info, field) == getattr(by_client.info, field)
+    assert at_once.info.artifact_uri == by_client.info.artifact_uri.replace(ids[1], ids[0])
+    assert at_once.info.lifecycle_stage == by_client.info.lifecycle_stage == "active"
+    assert at_once.data.metrics == by_client.data.metrics
+    assert at_once.data.params == by_client.data.params
+    assert at_once.data.tags == by_client.data.tags
+    assert "loss/val" in at_once.data.metrics
+    for name in at_once.data.metrics:
+        curves = [client.get_metric_history(run_id, name) for run_id in ids]
+        points = [[(m.step, m.value, m.timestamp) for m in curve] for curve in curves]
+        assert sorted(points[0]) == sorted(points[1])
+    for file in client.list_artifacts(ids[1]):
+        contents = [download(opened.parent.uri, run_id, file.path) for run_id in ids]
+        assert contents[0] == contents[1]
+    # Every column of every table, whether the interface shows it or not.
+    with closing(sqlite3.connect(store / "mlflow.db")) as connection:
+        for name in ("runs", "tags", "params", "metrics", "latest_metrics"):
+            rows = [
+                connection.execute(f"select * from {name} where run_uuid = ?", (run_id,)).fetchall()
+                for run_id in ids
+            ]
+            same = [[repr(row).replace(ids[1], ids[0]) for row in each] for each in rows]
+            assert sorted(same[0]) == sorted(same[1]), name
+
+
+def test_tables_that_are_not_known_are_not_written_to() -> None:
+    tables = tracking._tables()
+    assert tables is not None
+    metadata = sqlalchemy.MetaData()
+    copies = [table.to_metadata(metadata) for table in tables]
+    assert type(tables)(*copies).known
+    copies[3].append_column(sqlalchemy.Column("new", sqlalchemy.Integer))
+    assert not type(tables)(*copies).known
+
+
+def test_a_store_that_is_slow_to_open_does_not_decide_what_is_asked(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials train before the parent run is there, and are in its journal all the same."""
+    quick = run_study(small(store, "opened"))
+    free = store / "free"
+    writer.submit(wait_for_file, free)
+    epochs = 0
+
+    def open_late(progress: Progress) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs == 2:
+            free.touch()
+
+    slow = run_study(small(store, "opened"), on_progress=open_late)
+    pd.testing.assert_frame_equal(
+        comparable(quick.trials), comparable(slow.trials), check_exact=True
+    )
+    assert [trial.number for trial in journal(slow).trials] == list(range(17))
+
+
 def wait_for_file(path: Path) -> None:
     while not path.exists():
         time.sleep(0.05)
-
-
-def test_a_trial_written_beside_the_writer_is_no_different(store: Path) -> None:
-    config = small(store, "two-writers")
-    table = load_table(config.data)
-    splits = split(table, config.data, config.seed)
-    tracker = StudyTracker.start(config, table, splits)
-    outcome = reference.train(config, splits, Hyperparameters("l2", lambda_=0.1, patience=3))
-    finished = [FinishedTrial(n, outcome, weights_file(outcome), 1, 2, True) for n in range(4)]
-    free = store / "free"
-    writer.submit(wait_for_file, free)
-    handed_over = [tracker.log(trial) for trial in finished]
-    here = tracker.write_here(finished[-1], handed_over[-1])
-    assert here is not None
-    assert here.done()
-    assert handed_over[-1].cancelled()
-    free.touch()
-    ids = [tracker.wait(future, lambda: None) for future in (handed_over[0], here)]
-    assert tracker.write_here(finished[0], handed_over[0]) is None  # it stands already
-    there, own = (MlflowClient().get_run(run_id) for run_id in ids)
-    assert own.data.metrics == there.data.metrics
-    assert own.data.params == there.data.params
-    differing = {"mlflow.runName", "trial.number"}
-    assert {k: v for k, v in own.data.tags.items() if k not in differing} == {
-        k: v for k, v in there.data.tags.items() if k not in differing
-    }
-    for future in handed_over[1:-1]:
-        tracker.wait(future, lambda: None)
-    tracker.finish("complete")
-    numbers = [int(run.data.tags["trial.number"]) for run in tracker._children()]
-    assert sorted(numbers) == [0, 1, 2, 3]

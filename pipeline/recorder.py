@@ -1,0 +1,121 @@
+"""Owns the study's side of tracking: what is handed to the writing process, and waited for.
+
+The training process never imports MLflow. It begins to train while the other one still opens the
+store, and hears of what went wrong there at the next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from functools import lru_cache
+from typing import TypeVar
+
+from pipeline import tracking, writer
+from pipeline.config import StudyConfig
+from pipeline.contents import Description, FinishedTrial
+from pipeline.results import StudyRecord, TrialState
+
+Result = TypeVar("Result")
+
+
+def start_writer() -> None:
+    """Starts the writing process, so that its imports overlap with the caller's own work."""
+    _warmed_up(tracking.Caller.here())
+
+
+@lru_cache(maxsize=1)
+def _warmed_up(caller: tracking.Caller) -> Future[None]:
+    return writer.submit(tracking.warm_up, caller)
+
+
+class Recorder:
+    """A study's parent run, and the way to its children's.
+
+    Made at a study's start; `finish` must be called once, however the study ends.
+
+    Args:
+        config: The study.
+        description: What the parent run is to hold.
+        resume: Take up the newest run of the study, if there is one.
+        stop_if_asked: Called while waiting; may raise.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        description: Description,
+        *,
+        resume: bool,
+        stop_if_asked: Callable[[], None],
+    ) -> None:
+        self._stop_if_asked = stop_if_asked
+        caller = tracking.Caller.here()
+        self._opening = writer.submit(tracking.open_study, caller, config, description, resume)
+        self._asked: list[Future[None]] = [writer.submit(tracking.get_ready)]
+
+    def look(self) -> tracking.Opened | None:
+        """The study's parent run, or None while it is still being opened.
+
+        Raises:
+            ConfigError: What `tracking.open_study` raises.
+        """
+        return self._opening.result() if self._opening.done() else None
+
+    def opened(self) -> tracking.Opened:
+        """The study's parent run, waited for; raises as `look` does."""
+        return self.wait(self._opening)
+
+    def keep_journal(self, path: str) -> None:
+        """Has the parent run say where Optuna's journal lies."""
+        self._asked.append(writer.submit(tracking.keep_journal, self.opened().parent, path))
+
+    def forget(self, numbers: set[int]) -> StudyRecord:
+        """Deletes runs of trials that were tracked but never told; returns what is left."""
+        parent = self.opened().parent
+        self.wait(writer.submit(tracking.forget_trials, parent, numbers))
+        return self.wait(writer.submit(tracking.read_study, parent.run_id, parent.uri))
+
+    def log(self, trial: FinishedTrial) -> Future[str]:
+        """Hands a trial over; `wait` for what is returned before Optuna's journal is told."""
+        return writer.submit(tracking.write_trial, self.opened().parent, trial)
+
+    def wait(self, future: Future[Result]) -> Result:
+        """What the writing process makes of something; raises what went wrong there."""
+        while not future.done():
+            wait_for([future], timeout=0.2)
+            self._stop_if_asked()
+        return future.result()
+
+    @staticmethod
+    def abandon(written: list[Future[str]]) -> None:
+        """Gives up trials that cannot be written; what the writer has begun, it ends first."""
+        wait_for([future for future in written if not future.cancel()])
+
+    def finish(
+        self,
+        state: str,
+        metrics: Mapping[str, float] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        note: str = "",
+    ) -> None:
+        """Closes the parent run: see `tracking.close_study`."""
+        parent = self._opening.result().parent
+        writer.submit(tracking.close_study, parent, state, metrics, files, note).result()
+        for future in self._asked:
+            future.result()
+
+
+def study_metrics(record: StudyRecord, seconds: Mapping[str, float]) -> dict[str, float]:
+    """What the parent run shows of a study that ended: counts, the best trial, time by phase."""
+    states = [trial.state for trial in record.trials]
+    metrics = {"study/trials": float(len(states))}
+    metrics |= {f"study/{state}": float(states.count(state)) for state in TrialState}
+    if record.best is not None:
+        metrics |= {
+            "best/val_loss": record.best.val_loss,
+            "best/gap": record.best.scalars["gap"],
+            "best/trial": float(record.best.number),
+        }
+    return metrics | {f"time/{phase}": value for phase, value in seconds.items()}
