@@ -5,10 +5,10 @@
 1,200 rows x 100 features (all of them train: the validation split is a tenth on top), hidden
 [64, 64], batch 32, dropout 0.3 and an L2 penalty in every trial. Both sides train and then measure
 both splits, as a study does. The plain loop runs on one thread and on `--threads`, and its better
-time counts. The population's tables of dropout noise are drawn before, as the first trials of a
-study do for all that follow; the plain loop draws its own. Times are medians over the repeats;
-ratios are medians of ratios of neighbouring repeats, so that a drifting machine does not favour a
-side.
+time counts; the population has as many processes as a study would give it on so many cores. Its
+tables of dropout noise are drawn before, as the first trials of a study do for all that follow; the
+plain loop draws its own. Times are medians over the repeats; ratios are medians of ratios of
+neighbouring repeats, so that a drifting machine does not favour a side.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from pipeline import reference
 from pipeline.config import StudyConfig
 from pipeline.data import Splits, Task
-from pipeline.population.trainer import PopulationTrainer
+from pipeline.population.team import PopulationTeam
 from pipeline.space import Hyperparameters
 
 SLOTS = (1, 4, 16, 32, 64)
@@ -96,20 +96,23 @@ class Rates:
     share_of_mm: float
 
 
-def populations(config: StudyConfig, splits: Splits, epochs: int) -> dict[int, PopulationTrainer]:
-    """Trainers with full slots, whose noise for so many epochs is drawn already."""
-    trainers = {}
+def populations(config: StudyConfig, splits: Splits, epochs: int) -> dict[int, PopulationTeam]:
+    """Teams with full slots, whose noise for so many epochs is drawn already."""
+    teams = {}
     for n_slots in SLOTS:
-        trainers[n_slots] = trainer = PopulationTrainer(config, splits, n_slots=n_slots)
+        search = config.search.model_copy(update={"population": n_slots})
+        sized = config.model_copy(update={"search": search})
+        teams[n_slots] = team = PopulationTeam(sized, splits)
         # A first generation draws the noise that later ones share: the second is what is timed.
         for n_epochs in (epochs, 0):
             for slot in range(n_slots):
-                trainer.load(slot, TRIAL)
+                team.load(slot, TRIAL)
             for _ in range(n_epochs):
-                trainer.train_epoch()
+                team.train_epoch()
             for slot in range(n_slots if n_epochs else 0):
-                trainer.unload(slot)
-    return trainers
+                team.unload(slot)
+        torch.set_num_threads(team.threads_before)
+    return teams
 
 
 def measure(repeats: int, threads: int | None = None, rows: int = 1200) -> Rates:
@@ -126,12 +129,13 @@ def measure(repeats: int, threads: int | None = None, rows: int = 1200) -> Rates
             "training": {"batch_size": 32, "max_epochs": max(100, EPOCHS * repeats)},
         }
     )
-    trainers = populations(config, splits, EPOCHS * repeats)
+    torch.set_num_threads(threads)
+    teams = populations(config, splits, EPOCHS * repeats)
     reference.train(config, splits, TRIAL, epochs=1)
 
-    def epochs_of(trainer: PopulationTrainer) -> None:
+    def epochs_of(team: PopulationTeam) -> None:
         for _ in range(EPOCHS):
-            trainer.train_epoch()
+            team.train_epoch()
 
     plain_by_threads: dict[int, list[float]] = {count: [] for count in sorted({1, threads})}
     stacked: dict[int, list[float]] = {n_slots: [] for n_slots in SLOTS}
@@ -143,13 +147,16 @@ def measure(repeats: int, threads: int | None = None, rows: int = 1200) -> Rates
             times.append(spent / EPOCHS)
         torch.set_num_threads(threads)
         peak.append(matmul_gflops())
-        for n_slots, trainer in trainers.items():
-            stacked[n_slots].append(seconds(partial(epochs_of, trainer)) / n_slots / EPOCHS)
+        torch.set_num_threads(1)
+        for n_slots, team in teams.items():
+            stacked[n_slots].append(seconds(partial(epochs_of, team)) / n_slots / EPOCHS)
+    for team in teams.values():
+        team.close()
 
     best = min(plain_by_threads, key=lambda count: statistics.median(plain_by_threads[count]))
     plain = plain_by_threads[best]
     work = flops_per_epoch((n_features, *hidden, 1), n_train, n_val) / 1e9
-    print(f"{threads} thread(s); 1024x1024 mm: {statistics.median(peak):.0f} GFLOP/s")
+    print(f"{threads} core(s); 1024x1024 mm: {statistics.median(peak):.0f} GFLOP/s")
     print("| trained as | ms an epoch a trial | times the plain loop | GFLOP/s | share of mm |")
     print("|---|---|---|---|---|")
     rates = {}

@@ -28,11 +28,10 @@ from scipy import stats
 from pipeline.config import StudyConfig, load_config
 from pipeline.contents import FinishedTrial
 from pipeline.data import load_table, split
-from pipeline.population.trainer import PopulationTrainer
+from pipeline.population.team import PopulationTeam
 from pipeline.results import StudyRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.study import Search
-from pipeline.threads import ThreadChoice
 from pipeline.tracking import Opened, Parent
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +50,7 @@ class Watch:
     start: float = field(default_factory=time.perf_counter)
     best: list[tuple[float, float]] = field(default_factory=list)
 
-    def log(self, trial: FinishedTrial) -> Future[str]:
+    def log(self, trial: FinishedTrial, _: bytes) -> Future[str]:
         if trial.result.state is TrialState.COMPLETE:
             self.best.append((time.perf_counter() - self.start, trial.result.val_loss))
         written: Future[str] = Future()
@@ -83,11 +82,10 @@ def search(config: StudyConfig) -> tuple[Watch, float]:
         Search(
             config,
             Sampling(config),
-            PopulationTrainer(config, splits),
+            PopulationTeam(config, splits, n_processes=1),
             watch,  # type: ignore[arg-type]
             None,
             lambda: None,
-            ThreadChoice([1], cores=1),
         ).run()
         return watch, time.perf_counter() - watch.start
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.results import History, TrialRecord, TrialResult, TrialState
+from pipeline.results import History, StudyRecord, TrialRecord, TrialResult, TrialState
 from pipeline.space import Regularization
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class FinishedTrial:
     Attributes:
         number: Optuna's trial number.
         result: What it left behind.
-        weights_file: The content of `weights.pt`, from `weights_file`.
         started: When it was loaded, in milliseconds since 1970.
         ended: When it was unloaded, likewise.
         has_dropout: Whether its rate means anything in this study's network.
@@ -72,7 +71,6 @@ class FinishedTrial:
 
     number: int
     result: TrialResult
-    weights_file: bytes
     started: int
     ended: int
     has_dropout: bool
@@ -190,15 +188,22 @@ def learning_curve_figure() -> Any:
     return LearningCurveFigure()
 
 
-def write_files(folder: Path, trial: FinishedTrial) -> None:
-    """Writes the picture, the curves and the weights into a folder."""
+def write_files(folder: Path, trial: FinishedTrial, weights: bytes) -> None:
+    """Writes the picture, the curves and the content of `weights.pt` into a folder."""
     result = trial.result
     picture = learning_curve_figure().png(
         trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
     )
     (folder / "learning_curve.png").write_bytes(picture)
     (folder / HISTORY_FILE).write_text(history_csv(result.history), encoding="utf-8")
-    (folder / "weights.pt").write_bytes(trial.weights_file)
+    (folder / "weights.pt").write_bytes(weights)
+
+
+def study_pictures(record: StudyRecord) -> dict[str, bytes]:
+    """A study's figures, as PNG by file name. Called where matplotlib is imported already."""
+    from pipeline.figures.matplotlib_renderer import study_figures
+
+    return study_figures(record)
 
 
 def history_csv(history: History) -> str:

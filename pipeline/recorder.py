@@ -77,9 +77,10 @@ class Recorder:
         self.wait(writer.submit(tracking.forget_trials, parent, numbers))
         return self.wait(writer.submit(tracking.read_study, parent.run_id, parent.uri))
 
-    def log(self, trial: FinishedTrial) -> Future[str]:
+    def log(self, trial: FinishedTrial, weights: bytes) -> Future[str]:
         """Hands a trial over; `wait` for what is returned before Optuna's journal is told."""
-        return writer.submit(tracking.write_trial, self.opened().parent, trial)
+        parent = self.opened().parent
+        return writer.submit(tracking.write_trial, parent, trial, weights)
 
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""

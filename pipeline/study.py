@@ -18,24 +18,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import writer
 from pipeline.config import StudyConfig
-from pipeline.contents import FinishedTrial, describe_study, trial_record, weights_file
+from pipeline.contents import (
+    FinishedTrial,
+    describe_study,
+    study_pictures,
+    trial_record,
+    weights_file,
+)
 from pipeline.data import load_table, split
 from pipeline.interrupts import held_back
-from pipeline.population.trainer import PopulationTrainer
+from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer, study_metrics
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.store import folder_of
-from pipeline.threads import ThreadChoice, thread_choice
 from pipeline.tracking import Opened, run_links
 
 if TYPE_CHECKING:
@@ -106,13 +111,14 @@ def run_study(
     start_writer()
     table = load_table(config.data)
     splits = split(table, config.data, config.seed)
-    trainer = PopulationTrainer(config, splits)
     description = describe_study(config, table, splits)
-    with held_back() as stop_if_asked, thread_choice() as threads, quiet_optuna():
+    with (
+        held_back() as stop_if_asked,
+        closing(PopulationTeam(config, splits)) as trainer,
+        quiet_optuna(),
+    ):
         recorder = Recorder(config, description, resume=resume, stop_if_asked=stop_if_asked)
-        search = Search(
-            config, Sampling(config), trainer, recorder, on_progress, stop_if_asked, threads
-        )
+        search = Search(config, Sampling(config), trainer, recorder, on_progress, stop_if_asked)
         try:
             if resume:
                 search.recover()
@@ -139,25 +145,23 @@ class _Running:
 
 
 @dataclass
-class _Ended:
-    finished: FinishedTrial
-    written: Future[str]
-
-
-@dataclass
 class Search:
-    """The loop's state: who runs in which slot, and who has ended but is not in the journal yet."""
+    """The loop's state: who runs in which slot, and who has ended but is not in the journal yet.
+
+    A trial that ended is in `ended` until it is handed to the recorder, then in `written` until its
+    run is finished and the journal knows.
+    """
 
     config: StudyConfig
     sampling: Sampling
-    trainer: PopulationTrainer
+    trainer: PopulationTeam
     recorder: Recorder
     on_progress: Callable[[Progress], None] | None
     stop_if_asked: Callable[[], None]
-    threads: ThreadChoice
 
     running: dict[int, _Running] = field(default_factory=dict)
-    ended: deque[_Ended] = field(default_factory=deque)
+    ended: deque[FinishedTrial] = field(default_factory=deque)
+    written: deque[tuple[FinishedTrial, Future[str]]] = field(default_factory=deque)
     records: list[TrialRecord] = field(default_factory=list)
     again: deque[tuple[int, Hyperparameters]] = field(default_factory=deque)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
@@ -176,40 +180,50 @@ class Search:
         while self.running or self.again or self.sampling.n_asked < self.config.search.n_trials:
             with self.timed("ask"):
                 self._fill_free_slots()
-            # What has ended and is not settled is still being written.
-            writing = bool(self.ended)
-            with self.timed("train"), self.threads.applied(len(self.running), busy=writing):
+            self.trainer.begin_epoch()
+            # While other processes train: what can be done without them.
+            if self.recorder.look():
+                self._hand_over()
+                self.settle()
+            with self.timed("train"):
                 points = self.trainer.train_epoch()
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
-            self._begin_journal(self.recorder.look())
-            self.settle()
             self._show_progress()
             self.stop_if_asked()
-        self._begin_journal(self.recorder.opened())
+        self._hand_over()
         # While the last runs are written, what concludes the study is imported.
-        import pipeline.figures
         import pipeline.report  # noqa: F401
 
         self.settle(wait_for_all=True)
 
     def settle(self, wait_for_all: bool = False) -> None:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
+        self._begin_journal(self.recorder.opened())
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
-        while self.ended and (self.ended[0].written.done() or len(self.ended) > most):
+        while self.written and (self.written[0][1].done() or len(self.written) > most):
+            trial, written = self.written[0]
             with self.timed("track"):
-                run_id = self.recorder.wait(self.ended[0].written)
+                run_id = self.recorder.wait(written)
             with self.timed("tell"):
-                ended = self.ended.popleft()
-                self.sampling.record(ended.finished.number, ended.finished.result, run_id)
-            self.records.append(trial_record(ended.finished, run_id))
+                self.written.popleft()
+                self.sampling.record(trial.number, trial.result, run_id)
+            self.records.append(trial_record(trial, run_id))
+
+    def _hand_over(self) -> None:
+        """Gives trials that ended to the recorder."""
+        with self.timed("track"):
+            while self.ended:
+                trial = self.ended[0]
+                self.written.append((trial, self.recorder.log(trial, weights_file(trial.result))))
+                self.ended.popleft()
 
     def close(self) -> None:
         """After an error: tells what can be told, gives up what cannot be written."""
         with suppress(Exception):
-            self._begin_journal(self.recorder.opened())
+            self._hand_over()
             self.settle(wait_for_all=True)
-        self.recorder.abandon([ended.written for ended in self.ended])
+        self.recorder.abandon([written for _, written in self.written])
 
     def recover(self) -> None:
         """Takes up a study that was cut off: told trials stand, asked ones train again."""
@@ -225,9 +239,9 @@ class Search:
             self.pruner.finish(record.number, record.state)
             self._count(record.number, record.state, record.val_loss)
 
-    def _begin_journal(self, opened: Opened | None) -> None:
+    def _begin_journal(self, opened: Opened) -> None:
         """Optuna's journal begins once there is a parent run that can say where it lies."""
-        if opened is None or self.sampling.has_journal:
+        if self.sampling.has_journal:
             return
         folder, run_id = folder_of(opened.parent.uri), opened.parent.run_id
         path = folder / "journals" / f"{run_id}.journal"
@@ -237,13 +251,11 @@ class Search:
         self.recorder.keep_journal(str(path))
 
     def _fill_free_slots(self) -> None:
-        for slot in self.trainer.free_slots:
-            if self.again:
-                number, hyperparameters = self.again.popleft()
-            elif self.sampling.n_asked < self.config.search.n_trials:
-                number, hyperparameters = self.sampling.ask()
-            else:
-                return
+        unasked = self.config.search.n_trials - self.sampling.n_asked
+        to_fill = self.trainer.free_slots[: len(self.again) + unasked]
+        self.trainer.expect(len(to_fill))
+        for slot in to_fill:
+            number, hyperparameters = self.again.popleft() if self.again else self.sampling.ask()
             self.trainer.load(slot, hyperparameters)
             self.running[slot] = _Running(number, hyperparameters, _now())
 
@@ -270,19 +282,11 @@ class Search:
         result = self.trainer.unload(slot, reason)
         number = running.number
         self.pruner.finish(number, result.state)
-        with self.timed("track"):
-            finished = FinishedTrial(
-                number,
-                result,
-                weights_file(result),
-                started=running.started,
-                ended=_now(),
-                has_dropout=self.config.has_dropout,
-            )
-            written = self.recorder.log(finished)
         with self.timed("tell"):
             self.sampling.tell(number, result)
-        self.ended.append(_Ended(finished, written))
+        self.ended.append(
+            FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
+        )
         self._count(number, result.state, result.val_loss)
 
     def _count(self, number: int, state: TrialState, val_loss: float) -> None:
@@ -312,12 +316,11 @@ def _conclusion(
     opened: Opened, trials: list[TrialRecord]
 ) -> tuple[StudyRecord, pd.DataFrame, dict[str, bytes], str]:
     """The study as it ended, its table, and the parent run's files and description."""
-    from pipeline.figures import study_figures
     from pipeline.report import render, summary_markdown, trials_frame
 
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
     record = replace(opened.record, trials=in_order, state="complete")
-    drawn = writer.submit(study_figures, record)
+    drawn = writer.submit(study_pictures, record)
     frame = trials_frame(record)
     files = {
         # Without run ids, which differ where everything else is the same.

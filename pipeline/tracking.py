@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from pipeline.transaction import Tables
 
 METRICS_PER_BATCH = 1000
+
+# The study waits for training, seldom for what is written: the writer takes what cores have left.
+WRITER_NICENESS = 5
 PARENT_TAG = "mlflow.parentRunId"
 JOURNAL_TAG = "study.journal"
 STUDY_FILE = "study.toml"
@@ -198,8 +201,14 @@ def close_study(
     client.set_terminated(run_id, PARENT_STATUS[state])
 
 
-def write_trial(parent: Parent, trial: FinishedTrial) -> str:
-    """Writes one trial's run from its creation to its end; returns the run id."""
+def write_trial(parent: Parent, trial: FinishedTrial, weights: bytes) -> str:
+    """Writes one trial's run from its creation to its end; returns the run id.
+
+    Args:
+        parent: Of which it is a child.
+        trial: What is written.
+        weights: The content of `weights.pt`.
+    """
     result = trial.result
     run = EndedRun(
         name=f"trial-{trial.number:04d}",
@@ -220,7 +229,7 @@ def write_trial(parent: Parent, trial: FinishedTrial) -> str:
     client = client_of(parent.uri)
     store = _database(client)
     with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), trial)
+        write_files(Path(folder), trial, weights)
         if store is not None:
             return _write_at_once(store, parent, run, folder)
         return _write_by_client(client, parent, run, folder)
@@ -427,9 +436,12 @@ def warm_up(caller: Caller) -> None:
 
 
 def get_ready() -> None:
-    """What the first trial's run would otherwise wait for."""
+    """What the first trial's run would otherwise wait for; from then on, training goes first."""
     learning_curve_figure()
     _context_tags()
+    if hasattr(os, "setpriority"):
+        niceness = max(WRITER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 @lru_cache(maxsize=1)

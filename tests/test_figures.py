@@ -17,13 +17,13 @@ from pipeline.figures import (
     MOST_CURVE_POINTS,
     SAVED,
     SPENT,
-    LearningCurveFigure,
     describe,
     epochs_by_type,
     interactive_figures,
     max_epochs,
-    study_figures,
 )
+from pipeline.figures.learning_curve import LearningCurveFigure
+from pipeline.figures.matplotlib_renderer import study_figures
 from pipeline.results import (
     STATE_AFTER,
     History,

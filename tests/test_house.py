@@ -77,6 +77,6 @@ def test_tensors_stay_in_the_population() -> None:
     trainer.train_epoch()
     assert all(np.array_equal(first.weights[name], array) for name, array in kept.items())
     assert {"torch"} <= {name.split(".")[0] for name in imports(HOUSE / "population/trainer.py")}
-    # Outside, torch is for the plain loop, for a file of weights, for the number of threads.
+    # Outside, torch is for the plain loop and for a file of weights.
     outside = {file for file in importers("torch") if not file.startswith("population/")}
-    assert outside == {"reference.py", "contents.py", "threads.py"}
+    assert outside == {"reference.py", "contents.py"}

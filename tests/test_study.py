@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import shutil
 import sqlite3
 import time
@@ -33,6 +34,7 @@ from pipeline.contents import (
     weights_file,
 )
 from pipeline.data import load_table, split
+from pipeline.population import team
 from pipeline.reference import build_network, measure
 from pipeline.report import render
 from pipeline.reproduce import reproduce
@@ -331,6 +333,20 @@ class TestDeterminism:
         for one, other in zip(first.record.trials, second.record.trials, strict=True):
             assert one.history == other.history
 
+    def test_same_table_however_many_processes_train(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = small(store, "processes", **{"search.pruner": "median"})
+        studies = []
+        for n_processes in (1, 3):
+            monkeypatch.setattr(team, "_usual_processes", lambda _, n=n_processes: n)
+            studies.append(run_study(config))
+        one, other = (comparable(study.trials) for study in studies)
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+        assert {trial.state for trial in studies[1].record.trials} >= {"complete", "pruned"}
+        left = {type(process).__name__ for process in multiprocessing.active_children()}
+        assert "ForkProcess" not in left
+
     def test_another_seed_gives_another_table(self, store: Path) -> None:
         first, second = (
             run_study(small(store, "seeds", seed=seed, **{"search.n_trials": 8})) for seed in (1, 2)
@@ -478,7 +494,7 @@ def test_a_rate_that_drops_nothing_is_neither_written_nor_remembered(store: Path
     config = small(store, "linear", **{"model.hidden": [], "training.max_epochs": 1})
     splits = split(load_table(config.data), config.data, config.seed)
     outcome = reference.train(config, splits, Hyperparameters(dropout=0.3))
-    finished = FinishedTrial(0, outcome, b"", 1, 2, has_dropout=config.has_dropout)
+    finished = FinishedTrial(0, outcome, 1, 2, has_dropout=config.has_dropout)
     assert not config.has_dropout
     assert "dropout" not in trial_params(finished)
     assert trial_record(finished, "run").hyperparameters == Hyperparameters()
@@ -492,11 +508,11 @@ def test_a_run_written_at_once_is_what_the_client_would_have_written(store: Path
     description = describe_study(config, table, splits)
     opened = tracking.open_study(tracking.Caller.here(), config, description, resume=False)
     outcome = reference.train(config, splits, Hyperparameters("l2", lambda_=0.1, patience=3))
-    trial = FinishedTrial(4, outcome, weights_file(outcome), 1, 2, True)
-    ids = [tracking.write_trial(opened.parent, trial)]
+    trial, weights = FinishedTrial(4, outcome, 1, 2, True), weights_file(outcome)
+    ids = [tracking.write_trial(opened.parent, trial, weights)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "_database", lambda _: None)
-        ids.append(tracking.write_trial(opened.parent, trial))
+        ids.append(tracking.write_trial(opened.parent, trial, weights))
     tracking.close_study(opened.parent, "complete")
 
     client = MlflowClient()

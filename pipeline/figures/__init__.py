@@ -2,10 +2,11 @@
 
 A study's figures are described once (`plots`) and drawn twice: by matplotlib for the study's
 folder, by plotly for the report. So the two can never disagree.
+
+What draws with matplotlib is imported from its own file (`learning_curve`, `matplotlib_renderer`):
+the process that trains does without.
 """
 
-from pipeline.figures.learning_curve import LearningCurveFigure
-from pipeline.figures.matplotlib_renderer import study_figures
 from pipeline.figures.plotly_renderer import interactive_figures
 from pipeline.figures.plots import MOST_CURVE_POINTS
 from pipeline.figures.record import SAVED, SPENT, epochs_by_type, max_epochs
@@ -17,10 +18,8 @@ __all__ = [
     "MOST_CURVE_POINTS",
     "SAVED",
     "SPENT",
-    "LearningCurveFigure",
     "describe",
     "epochs_by_type",
     "interactive_figures",
     "max_epochs",
-    "study_figures",
 ]

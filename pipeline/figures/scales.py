@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from pipeline.results import Array
+
+if TYPE_CHECKING:
+    from matplotlib.ticker import Locator
 
 # From this ratio of largest to smallest on, a linear axis would press most values into its edge.
 LOG_RATIO = 20.0
@@ -43,6 +46,8 @@ def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]
 
 def locator(low: float, high: float, *, log: bool = False, whole: bool = False) -> Locator:
     """A few ticks at plain numbers, on a log axis however many decades there are."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
     if not log:
         return MaxNLocator(6, integer=whole, min_n_ticks=1)
     decades = math.log10(high / low)

@@ -120,14 +120,19 @@ class PopulationTrainer:
             dtype=dtype,
             device=device,
         )
-        self._n_train = len(splits.x_train)
-        self._x, self._y = (
-            torch.from_numpy(np.concatenate(parts)).to(device, dtype)
-            for parts in ((splits.x_train, splits.x_val), (splits.y_train, splits.y_val))
+        # On the CPU, in single precision, these are the splits' own memory: no copy is made.
+        self._train_x, self._train_y, self._val_x, self._val_y = (
+            torch.from_numpy(array).to(device, dtype)
+            for array in (splits.x_train, splits.y_train, splits.x_val, splits.y_val)
         )
         self._slots: dict[int, _Slot] = {}
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it trains on the CPU."""
+        return self._parameters.device.type == "cpu"
 
     @property
     def free_slots(self) -> list[int]:
@@ -162,7 +167,7 @@ class PopulationTrainer:
         """Advances every slot that trains by one epoch and measures it.
 
         Returns:
-            A point per slot. A slot whose point carries a stop reason trains no further.
+            A point per slot, by number. A slot whose point carries a stop reason trains no further.
         """
         if not self._rows:
             return {}
@@ -174,7 +179,7 @@ class PopulationTrainer:
             slot: Point(epoch, *values)
             for slot, epoch, values in zip(self._rows, epochs, measured, strict=True)
         }
-        return self._stop(points)
+        return dict(sorted(self._stop(points).items()))
 
     @torch.inference_mode()
     def unload(self, slot: int, stop_reason: StopReason = StopReason.PRUNED) -> TrialResult:
@@ -252,47 +257,43 @@ class PopulationTrainer:
         data.
         """
         orders, size = self._noise.row_orders(epochs), self._training.batch_size
-        for start in range(0, self._n_train, STACKED_STEPS * size):
+        for start in range(0, len(self._train_x), STACKED_STEPS * size):
             part = slice(start, start + STACKED_STEPS * size)
             stacked = torch.stack([order[part] for order in orders])
-            targets = self._y.take(stacked)
+            targets = self._train_y.take(stacked)
             for rows, y in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
                 if len(orders) == 1:
-                    yield self._x.index_select(0, rows[0]), y
+                    yield self._train_x.index_select(0, rows[0]), y
                 else:
-                    yield self._x.index_select(0, rows.flatten()).view(*rows.shape, -1), y
+                    yield self._train_x.index_select(0, rows.flatten()).view(*rows.shape, -1), y
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
         """Per row in use: training and validation loss, training and validation score."""
-        n_train, n_all = self._n_train, len(self._x)
-        train_loss, train_score = self._measure(range(n_train))
-        val_loss, val_score = self._measure(range(n_train, n_all))
+        train_loss, train_score = self._measure(self._train_x, self._train_y)
+        val_loss, val_score = self._measure(self._val_x, self._val_y)
         measured = zip(train_loss, val_loss, train_score, val_score, strict=True)
         return list(measured)[: len(self._rows)]
 
-    def _measure(self, rows: range) -> tuple[list[float], list[float]]:
-        """Mean loss and score over rows of the data, per row of the population."""
+    def _measure(self, x: Tensor, y: Tensor) -> tuple[list[float], list[float]]:
+        """Mean loss and score over a split's rows, per row of the population."""
         network, task = self._network(), self._splits.task
         n_slots = max(len(self._rows), FEWEST_ROWS)
-        lost = self._x.new_zeros(n_slots, dtype=torch.float64)
+        lost = x.new_zeros(n_slots, dtype=torch.float64)
         right = torch.zeros_like(lost)
-        at_a_time = EVALUATION_ROWS if self._x.device.type == "cpu" else SCORED_ROWS
-        for group in _parts(rows, SCORED_ROWS):
-            target = self._y[group.start : group.stop][None]
-            logits = self._x.new_empty(n_slots, len(group), self._layout.sizes[-1])
-            for part in _parts(group, at_a_time):
-                x = self._x[part.start : part.stop].expand(n_slots, -1, -1)
-                offset = part.start - group.start
-                logits[:, offset : offset + len(part)] = network.forward(x)
-            lost += losses(task, logits, target).sum(dim=1, dtype=torch.float64)
+        at_a_time = EVALUATION_ROWS if x.device.type == "cpu" else SCORED_ROWS
+        for inputs, target in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
+            logits = x.new_empty(n_slots, len(inputs), self._layout.sizes[-1])
+            for part, out in zip(inputs.split(at_a_time), logits.split(at_a_time, 1), strict=True):
+                out.copy_(network.forward(part.expand(n_slots, -1, -1)))
+            lost += losses(task, logits, target[None]).sum(dim=1, dtype=torch.float64)
             if task is not Task.REGRESSION:
-                right += correct(task, logits, target).sum(dim=1, dtype=torch.float64)
-        mean_losses: list[float] = (lost / len(rows)).tolist()
+                right += correct(task, logits, target[None]).sum(dim=1, dtype=torch.float64)
+        mean_losses: list[float] = (lost / len(x)).tolist()
         if task is Task.REGRESSION:
-            variance = float(self._y[rows.start : rows.stop].var(correction=0))
+            variance = float(y.var(correction=0))
             return mean_losses, [r_squared(loss, variance) for loss in mean_losses]
-        return mean_losses, (right / len(rows)).tolist()
+        return mean_losses, (right / len(x)).tolist()
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -350,9 +351,3 @@ class PopulationTrainer:
         self._penalty.move_row(last, row)
         for state in vars(self._stopping).values():
             state[row] = state[last]
-
-
-def _parts(rows: range, size: int) -> Iterator[range]:
-    """Consecutive pieces of a range, the last one maybe smaller."""
-    for start in range(rows.start, rows.stop, size):
-        yield range(start, min(start + size, rows.stop))
