@@ -292,14 +292,21 @@ def test_what_optuna_believes_finished_has_its_run(store: Path) -> None:
     broken = []
 
     def told_so_far() -> list[optuna.trial.FrozenTrial]:
-        newest = max((store / "journals").glob("*.journal"), key=lambda path: path.stat().st_ctime)
-        storage = JournalStorage(JournalFileBackend(str(newest)))
+        experiment = MlflowClient().get_experiment_by_name(config.name)
+        runs = runs_of(experiment.experiment_id) if experiment else []
+        path = next((r.data.tags[tag] for r in runs if (tag := "study.journal") in r.data.tags), "")
+        if not path:
+            return []  # the store is still being opened
+        storage = JournalStorage(JournalFileBackend(path))
         return optuna.load_study(study_name=config.name, storage=storage).trials
 
     def break_store(progress: Progress) -> None:
-        experiment = MlflowClient().get_experiment_by_name(config.name)
-        assert experiment is not None
-        if progress.done and not broken and any(t.state.is_finished() for t in told_so_far()):
+        told = [] if broken else told_so_far()
+        if not told and not broken:
+            time.sleep(0.1)  # or all would be trained before the store is open
+        if any(trial.state.is_finished() for trial in told):
+            experiment = MlflowClient().get_experiment_by_name(config.name)
+            assert experiment is not None
             folder = Path(experiment.artifact_location.removeprefix("file://"))
             shutil.move(folder, folder.with_name("gone"))
             folder.write_text("no folder any more")
