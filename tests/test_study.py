@@ -292,6 +292,8 @@ def test_what_optuna_believes_finished_has_its_run(store: Path) -> None:
     broken = []
 
     def told_so_far() -> list[optuna.trial.FrozenTrial]:
+        if not (store / "mlflow.db").exists():
+            return []  # a client would make it, while the study does
         experiment = MlflowClient().get_experiment_by_name(config.name)
         runs = runs_of(experiment.experiment_id) if experiment else []
         path = next((r.data.tags[tag] for r in runs if (tag := "study.journal") in r.data.tags), "")
