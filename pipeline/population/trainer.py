@@ -6,21 +6,23 @@ moves into its row, so that stopped slots cost nothing. A slot's number never ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ConfigError, StudyConfig
-from pipeline.data import Splits, Task, r_squared
+from pipeline.config import ConfigError, ScoreName, StudyConfig
+from pipeline.data import Splits
 from pipeline.population import adam, early_stopping
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
-from pipeline.population.losses import correct, loss_gradient, losses
+from pipeline.population.losses import class_weights, loss_gradient, losses, row_weights
 from pipeline.population.noise import NoiseTables, initial_parameters
 from pipeline.population.penalty import Penalty, coefficients
+from pipeline.population.scores import Part, make_score
 from pipeline.results import History, Point, StopReason, TrialResult
+from pipeline.scores import chosen_score, scores_of
 from pipeline.space import Hyperparameters
 
 # Rows evaluated at a time: enough for the matrix products, few enough for the cache.
@@ -70,7 +72,8 @@ class PopulationTrainer:
 
     Raises:
         ValueError: K is below 1.
-        ConfigError: The study asks for a device that is not there.
+        ConfigError: The study asks for a device that is not there, or for a score or weights that
+            the task does not have.
 
     Example:
         >>> trainer = PopulationTrainer(config, splits)             # doctest: +SKIP
@@ -92,6 +95,8 @@ class PopulationTrainer:
         if self.n_slots < 1:
             raise ValueError(f"population must be at least 1, however: {self.n_slots}")
         self._training, self._model, self._splits = config.training, config.model, splits
+        self._score = chosen_score(config.data, splits)
+        weights = class_weights(config.training, splits)
         sizes = (splits.n_features, *config.model.hidden, splits.n_outputs)
         self._layout = Layout(sizes)
         n_rows = max(self.n_slots, FEWEST_ROWS)
@@ -121,13 +126,17 @@ class PopulationTrainer:
             device=device,
         )
         self._n_train = len(splits.x_train)
+        self._train_rows = range(self._n_train)
+        self._val_rows = range(self._n_train, self._n_train + len(splits.x_val))
         self._x, self._y = (
             torch.from_numpy(np.concatenate(parts)).to(device, dtype)
             for parts in ((splits.x_train, splits.x_val), (splits.y_train, splits.y_val))
         )
+        self._class_weights = None if weights is None else self._x.new_tensor(weights)
         self._slots: dict[int, _Slot] = {}
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
+        self._scorer: tuple[Tensor, StackedMLP] | None = None
 
     @property
     def free_slots(self) -> list[int]:
@@ -220,14 +229,14 @@ class PopulationTrainer:
         """The network over the rows in use, kept for the next epoch with as many."""
         n_rows = max(len(self._rows), FEWEST_ROWS)
         if n_rows not in self._networks:
-            self._networks[n_rows] = StackedMLP(
-                self._layout,
-                self._model.activation,
-                self._model.dropped,
-                self._parameters[:n_rows],
-                self._gradients[:n_rows],
+            self._networks[n_rows] = self._network_over(
+                self._parameters[:n_rows], self._gradients[:n_rows]
             )
         return self._networks[n_rows]
+
+    def _network_over(self, parameters: Tensor, gradients: Tensor) -> StackedMLP:
+        model = self._model
+        return StackedMLP(self._layout, model.activation, model.dropped, parameters, gradients)
 
     @torch.inference_mode()
     def _train(self, epochs: list[int]) -> None:
@@ -241,7 +250,7 @@ class PopulationTrainer:
         noise = self._noise.dropout(epochs) if dropping else None
         for step, (x, y) in enumerate(self._batches(epochs)):
             logits = network.forward(x.expand(n_rows, *x.shape[-2:]), noise and noise(step), rates)
-            network.backward(loss_gradient(self._splits.task, logits, y))
+            network.backward(loss_gradient(self._splits.task, logits, y, self._class_weights))
             gather()
             optimizer.step()
 
@@ -265,18 +274,19 @@ class PopulationTrainer:
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
         """Per row in use: training and validation loss, training and validation score."""
-        n_train, n_all = self._n_train, len(self._x)
-        train_loss, train_score = self._measure(range(n_train))
-        val_loss, val_score = self._measure(range(n_train, n_all))
+        network, only = self._network(), [self._score]
+        train_loss, (train_score,) = self._measure(network, self._train_rows, only)
+        val_loss, (val_score,) = self._measure(network, self._val_rows, only)
         measured = zip(train_loss, val_loss, train_score, val_score, strict=True)
         return list(measured)[: len(self._rows)]
 
-    def _measure(self, rows: range) -> tuple[list[float], list[float]]:
-        """Mean loss and score over rows of the data, per row of the population."""
-        network, task = self._network(), self._splits.task
-        n_slots = max(len(self._rows), FEWEST_ROWS)
+    def _measure(
+        self, network: StackedMLP, rows: range, names: Sequence[ScoreName]
+    ) -> tuple[list[float], list[list[float]]]:
+        """Mean loss, and scores by name, over rows of the data, per row of the network."""
+        task, n_slots = self._splits.task, network.n_slots
+        scores = [make_score(name, task, self._splits.target_scale) for name in names]
         lost = self._x.new_zeros(n_slots, dtype=torch.float64)
-        right = torch.zeros_like(lost)
         at_a_time = EVALUATION_ROWS if self._x.device.type == "cpu" else SCORED_ROWS
         for group in _parts(rows, SCORED_ROWS):
             target = self._y[group.start : group.stop][None]
@@ -285,14 +295,25 @@ class PopulationTrainer:
                 x = self._x[part.start : part.stop].expand(n_slots, -1, -1)
                 offset = part.start - group.start
                 logits[:, offset : offset + len(part)] = network.forward(x)
-            lost += losses(task, logits, target).sum(dim=1, dtype=torch.float64)
-            if task is not Task.REGRESSION:
-                right += correct(task, logits, target).sum(dim=1, dtype=torch.float64)
-        mean_losses: list[float] = (lost / len(rows)).tolist()
-        if task is Task.REGRESSION:
-            variance = float(self._y[rows.start : rows.stop].var(correction=0))
-            return mean_losses, [r_squared(loss, variance) for loss in mean_losses]
-        return mean_losses, (right / len(rows)).tolist()
+            row_losses = losses(task, logits, target)
+            for score in scores:
+                score.add(Part(logits, row_losses, target))
+            if self._class_weights is not None:
+                row_losses = row_losses * row_weights(self._class_weights, target)
+            lost += row_losses.sum(dim=1, dtype=torch.float64)
+        target = self._y[rows.start : rows.stop]
+        return (lost / len(rows)).tolist(), [score.values(target) for score in scores]
+
+    def _all_scores(self, weights: Tensor) -> dict[str, float]:
+        """All scores of the validation rows with these weights."""
+        if self._scorer is None:
+            kept = self._parameters.new_empty(FEWEST_ROWS, self._layout.n_parameters)
+            self._scorer = kept, self._network_over(kept, kept)
+        kept, network = self._scorer
+        kept.copy_(weights)
+        names = scores_of(self._splits.task)
+        _, values = self._measure(network, self._val_rows, names)
+        return {name: of_slots[0] for name, of_slots in zip(names, values, strict=True)}
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -341,6 +362,7 @@ class PopulationTrainer:
             kept_epoch=kept_epoch,
             stop_reason=reason,
             weights=self._layout.state_dict(weights),
+            scores=self._all_scores(weights) if kept_epoch else {},
         )
         self._rows[row] = self._rows[last]
         self._rows.pop()

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pipeline import reference
 from pipeline.data import Task
-from pipeline.population.losses import correct, loss_gradient, losses
+from pipeline.population.losses import loss_gradient, losses
+from pipeline.population.scores import correct
 
 K, B = 3, 5
 TASKS = [(Task.BINARY, 1), (Task.MULTICLASS, 2), (Task.MULTICLASS, 7), (Task.REGRESSION, 1)]
