@@ -17,7 +17,7 @@ from pipeline.config import ModelConfig, ScoreName, StudyConfig
 from pipeline.data import Splits, Task
 from pipeline.population.noise import by_layer, dropout_noise, initial_parameters, row_order
 from pipeline.results import History, Point, StopReason, TrialResult
-from pipeline.scores import chosen_score, scores_of
+from pipeline.scores import chosen_score, final_scores, scores_of
 from pipeline.space import Hyperparameters, Regularization
 
 MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "elu": nn.ELU}
@@ -239,9 +239,9 @@ def score(
 
 
 def all_scores(splits: Splits, logits: Tensor, target: Tensor) -> dict[str, float]:
-    """Every score of the task."""
+    """What a trial is scored by at its end."""
     task, scale = splits.task, splits.target_scale
-    return {name: score(name, task, logits, target, scale) for name in scores_of(task)}
+    return {name: score(name, task, logits, target, scale) for name in final_scores(splits)}
 
 
 def measure(

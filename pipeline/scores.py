@@ -11,10 +11,20 @@ from pipeline.data import Splits, Task
 OF_CLASSES: tuple[ScoreName, ...] = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 OF_A_QUANTITY: tuple[ScoreName, ...] = ("r2", "rmse", "mae")
 
+# Ranking the rows by each of more classes than these would take as long as an epoch of training.
+MOST_RANKED = 100
+
 
 def scores_of(task: Task) -> tuple[ScoreName, ...]:
     """All scores of a task."""
     return OF_A_QUANTITY if task is Task.REGRESSION else OF_CLASSES
+
+
+def final_scores(splits: Splits) -> tuple[ScoreName, ...]:
+    """The scores of a trial's kept weights: all of its task, but for what would take too long."""
+    known = scores_of(splits.task)
+    many = splits.n_outputs > MOST_RANKED
+    return tuple(name for name in known if name != "roc_auc") if many else known
 
 
 def chosen_score(data: DataConfig, splits: Splits) -> ScoreName:

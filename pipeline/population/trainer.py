@@ -22,7 +22,7 @@ from pipeline.population.noise import NoiseTables, initial_parameters
 from pipeline.population.penalty import Penalty, coefficients
 from pipeline.population.scores import Part, make_score
 from pipeline.results import History, Point, StopReason, TrialResult
-from pipeline.scores import chosen_score, scores_of
+from pipeline.scores import chosen_score, final_scores
 from pipeline.space import Hyperparameters
 
 # Rows evaluated at a time: enough for the matrix products, few enough for the cache.
@@ -311,7 +311,7 @@ class PopulationTrainer:
             self._scorer = kept, self._network_over(kept, kept)
         kept, network = self._scorer
         kept.copy_(weights)
-        names = scores_of(self._splits.task)
+        names = final_scores(self._splits)
         _, values = self._measure(network, self._val_rows, names)
         return {name: of_slots[0] for name, of_slots in zip(names, values, strict=True)}
 

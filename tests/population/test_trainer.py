@@ -485,6 +485,13 @@ class TestScores:
         never = Hyperparameters(learning_rate=1e30, patience="off")
         assert alone(CASES[8], never).scores == {}
 
+    def test_of_very_many_classes_are_all_but_the_slow_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.scores.MOST_RANKED", 2)
+        (result,) = train_all(tiny_config(), tiny_splits(Task.MULTICLASS), TRIALS[:1], 1)
+        assert list(result.scores) == ["accuracy", "balanced_accuracy", "log_loss"]
+
     def test_the_log_loss_of_a_weighted_trial_is_not_weighted(self) -> None:
         result = alone(CASES[12], TRIALS[0])
         assert result.scores["log_loss"] != pytest.approx(result.val_loss, rel=1e-3)
