@@ -151,9 +151,8 @@ def score(
     train_rows, val_rows = put_aside(rows, table.target, 0.25, 1000 * seed)
     config = study_of(len(train_rows), seed, {"search.n_trials": trials, **overrides})
     # The search is not even handed the test rows.
-    finalists = search(config, split_rows(table, train_rows, val_rows, test[:1], 0).splits).best(
-        FINALISTS
-    )
+    searched = search(config, split_rows(table, train_rows, val_rows, val_rows, 0).splits)
+    finalists = searched.best(FINALISTS)
     total = np.zeros((len(test), table.n_classes))
     for replicate in range(1, REPLICATES + 1):
         parts = put_aside(rows, table.target, 0.25, 1000 * seed + replicate)
