@@ -15,9 +15,7 @@ sequential search, stopped when the population was done, had found nothing as go
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,14 +23,10 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks.storeless import search
 from pipeline.config import StudyConfig, load_config
-from pipeline.contents import FinishedTrial
 from pipeline.data import load_table, split
-from pipeline.population.team import PopulationTeam
-from pipeline.results import StudyRecord, TrialState
-from pipeline.sampling import Sampling, quiet_optuna
-from pipeline.study import Search
-from pipeline.tracking import Opened, Parent
+from pipeline.results import TrialResult, TrialState
 
 ROOT = Path(__file__).parents[1]
 DATA_SETS = ("sklearn:wine", "sklearn:diabetes", "sklearn:breast_cancer", "synthetic:noisy_100")
@@ -40,54 +34,26 @@ DATA_SETS = ("sklearn:wine", "sklearn:diabetes", "sklearn:breast_cancer", "synth
 
 @dataclass
 class Watch:
-    """Takes the recorder's place: remembers the best loss by time, and writes nothing.
+    """Remembers the best loss by time."""
 
-    Attributes:
-        folder: Where the journal goes.
-    """
-
-    folder: Path
     start: float = field(default_factory=time.perf_counter)
     best: list[tuple[float, float]] = field(default_factory=list)
 
-    def log(self, trial: FinishedTrial, _: bytes) -> Future[str]:
-        if trial.result.state is TrialState.COMPLETE:
-            self.best.append((time.perf_counter() - self.start, trial.result.val_loss))
-        written: Future[str] = Future()
-        written.set_result("")
-        return written
-
-    def wait(self, written: Future[str]) -> str:
-        return written.result()
-
-    def look(self) -> Opened:
-        record = StudyRecord("", "study", "", "running", {}, (), "")
-        return Opened(Parent(f"sqlite:///{self.folder}/mlflow.db", "", "study"), record)
-
-    opened = look
-
-    def keep_journal(self, path: str) -> None:
-        pass
+    def note(self, result: TrialResult) -> None:
+        if result.state is TrialState.COMPLETE:
+            self.best.append((time.perf_counter() - self.start, result.val_loss))
 
     def best_by(self, seconds: float) -> float:
         known = [loss for at, loss in self.best if at <= seconds]
         return min(known, default=float("inf"))
 
 
-def search(config: StudyConfig) -> tuple[Watch, float]:
+def watched(config: StudyConfig) -> tuple[Watch, float]:
     """One search, and its wall time in seconds."""
     splits = split(load_table(config.data), config.data, config.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Path(folder))
-        Search(
-            config,
-            Sampling(config),
-            PopulationTeam(config, splits, n_processes=1),
-            watch,  # type: ignore[arg-type]
-            None,
-            lambda: None,
-        ).run()
-        return watch, time.perf_counter() - watch.start
+    watch = Watch()
+    search(config, splits, watch.note, n_processes=1)
+    return watch, time.perf_counter() - watch.start
 
 
 @dataclass(frozen=True)
@@ -116,7 +82,7 @@ def compare(source: str, seeds: int, trials: int, population: int) -> Comparison
         watches = []
         for k in (population, 1):
             chosen = {**overrides, "search.population": k}
-            watches.append(search(load_config(ROOT / "studies" / "noisy_100.toml", chosen)))
+            watches.append(watched(load_config(ROOT / "studies" / "noisy_100.toml", chosen)))
         (ours, spent), (sequential, spent_alone) = watches
         found, found_alone = ours.best_by(spent), sequential.best_by(spent_alone)
         differences.append(100 * (found / found_alone - 1))
@@ -132,15 +98,14 @@ def measure(seeds: int, trials: int, population: int) -> dict[str, Comparison]:
         "| data | difference, % [95 %] | better at equal time | times as fast |\n|---|---|---|---|"
     )
     compared = {}
-    with quiet_optuna():
-        for source in DATA_SETS:
-            c = compared[source] = compare(source, seeds, trials, population)
-            low, high = c.interval
-            print(
-                f"| {source} | {np.mean(c.differences):+.2f} [{low:+.2f}, {high:+.2f}] "
-                f"| {c.better_at_equal_time} of {seeds} | {c.speedup:.1f} |",
-                flush=True,
-            )
+    for source in DATA_SETS:
+        c = compared[source] = compare(source, seeds, trials, population)
+        low, high = c.interval
+        print(
+            f"| {source} | {np.mean(c.differences):+.2f} [{low:+.2f}, {high:+.2f}] "
+            f"| {c.better_at_equal_time} of {seeds} | {c.speedup:.1f} |",
+            flush=True,
+        )
     return compared
 
 

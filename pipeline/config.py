@@ -22,6 +22,7 @@ from pipeline.space import SearchSpace, Step
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+ScoreName = Literal["accuracy", "balanced_accuracy", "roc_auc", "log_loss", "r2", "rmse", "mae"]
 FILE_SOURCES = ("csv", "parquet")
 
 
@@ -51,6 +52,7 @@ class DataConfig(_Section):
     task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
     test_size: Fraction = 0.2
     validation_size: Fraction = 0.2
+    score: Literal["auto", ScoreName] = "auto"
 
     @model_validator(mode="after")
     def _rows_left_to_train_on(self) -> DataConfig:
@@ -105,6 +107,7 @@ class TrainingConfig(_Section):
     batch_size: Count = 32
     learning_rate: Step = 1e-3
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    class_weight: Literal["none", "balanced"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -148,6 +148,7 @@ def final_values(result: TrialResult) -> dict[str, float]:
         "train_loss": result.train_loss,
         "gap": result.gap,
         "val_score": result.val_score,
+        **{f"val_{name}": value for name, value in result.scores.items()},
         "best_epoch": float(result.kept_epoch),
         "overfit_gap": result.overfit_gap,
         "weight_norm": result.weight_norm,

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
-from pipeline.config import ModelConfig, StudyConfig
-from pipeline.data import Splits, Task, r_squared
+from pipeline.config import ModelConfig, ScoreName, StudyConfig
+from pipeline.data import Splits, Task
 from pipeline.population.noise import by_layer, dropout_noise, initial_parameters, row_order
 from pipeline.results import History, Point, StopReason, TrialResult
+from pipeline.scores import chosen_score, final_scores, scores_of
 from pipeline.space import Hyperparameters, Regularization
 
 MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "elu": nn.ELU}
@@ -90,6 +93,8 @@ def train(
         for linear, penalized in zip(linears, config.model.penalized, strict=True)
         if penalized
     ]
+    score_name = chosen_score(config.data, splits)
+    weights = class_weights(config, splits, dtype)
     rate = hyperparameters.learning_rate or config.training.learning_rate
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     x_train, y_train, x_val, y_val = (
@@ -116,7 +121,7 @@ def train(
             for (dropout, _), part in zip(dropouts, parts, strict=True):
                 dropout.noise = part[0]
             optimizer.zero_grad()
-            loss = mean_loss(splits.task, network(x_train[rows]), y_train[rows])
+            loss = mean_loss(splits.task, network(x_train[rows]), y_train[rows], weights)
             (loss + penalty(hyperparameters, weighed)).backward()
             if hyperparameters.regularization is Regularization.WEIGHT_DECAY:
                 with torch.no_grad():
@@ -126,8 +131,9 @@ def train(
 
         network.eval()
         with torch.no_grad():
-            train_loss, train_score = measure(splits.task, network(x_train), y_train)
-            val_loss, val_score = measure(splits.task, network(x_val), y_val)
+            chosen = (score_name, weights, splits.target_scale)
+            train_loss, train_score = measure(splits.task, network(x_train), y_train, *chosen)
+            val_loss, val_score = measure(splits.task, network(x_val), y_val, *chosen)
         point = Point(epoch, train_loss, val_loss, train_score, val_score)
         points.append(point)
         if point.finite and val_loss < best_loss - config.training.min_delta:
@@ -142,6 +148,8 @@ def train(
 
     if patience == "off" and stop_reason is not StopReason.DIVERGED:
         best_epoch, best_weights = len(points), network.state_dict()
+    with torch.no_grad():
+        logits = functional_call(network, best_weights, x_val)
     return TrialResult(
         hyperparameters=hyperparameters,
         replicate=splits.replicate,
@@ -149,6 +157,7 @@ def train(
         kept_epoch=best_epoch,
         stop_reason=stop_reason,
         weights={name: tensor.numpy() for name, tensor in best_weights.items()},
+        scores=all_scores(splits, logits, y_val) if best_epoch else {},
     )
 
 
@@ -166,20 +175,84 @@ def penalty(hyperparameters: Hyperparameters, kernels: list[Tensor]) -> Tensor:
     return hyperparameters.lambda_ * (ratio * absolute + (1 - ratio) * squared)
 
 
-def mean_loss(task: Task, logits: Tensor, target: Tensor) -> Tensor:
-    """The loss that is trained and measured, averaged over rows."""
-    if task is Task.MULTICLASS:
-        return functional.cross_entropy(logits, target.long())
+def class_weights(config: StudyConfig, splits: Splits, dtype: torch.dtype) -> Tensor | None:
+    """What the loss of a class's rows is multiplied by, counted in the training rows."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    if config.training.class_weight == "none":
+        return None
+    weights = torch.ones(max(2, splits.n_outputs), dtype=dtype)
+    present = np.unique(splits.y_train)
+    balanced = compute_class_weight("balanced", classes=present, y=splits.y_train)
+    weights[present.astype(int)] = torch.from_numpy(balanced).to(dtype)
+    return weights
+
+
+def mean_loss(task: Task, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The loss that is trained and measured: each row's, by its class's weight, over the rows."""
     if task is Task.REGRESSION:
         return functional.mse_loss(logits.squeeze(1), target)
-    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), target)
-
-
-def measure(task: Task, logits: Tensor, target: Tensor) -> tuple[float, float]:
-    """Loss, and accuracy or R squared."""
-    loss = float(mean_loss(task, logits, target))
-    if task is Task.REGRESSION:
-        return loss, r_squared(loss, float(target.var(correction=0)))
     if task is Task.MULTICLASS:
-        return loss, float((logits.argmax(dim=1) == target).double().mean())
-    return loss, float(((logits.squeeze(1) > 0) == (target > 0.5)).double().mean())
+        rows = functional.cross_entropy(logits, target.long(), reduction="none")
+    else:
+        rows = functional.binary_cross_entropy_with_logits(
+            logits.squeeze(1), target, reduction="none"
+        )
+    return (rows if weights is None else rows * weights[target.long()]).mean()
+
+
+def score(
+    name: ScoreName, task: Task, logits: Tensor, target: Tensor, target_scale: float = 1.0
+) -> float:
+    """A score as scikit-learn defines it; NaN of logits that are none."""
+    from sklearn import metrics
+
+    if not torch.isfinite(logits).all():
+        return float("nan")
+    if name == "log_loss":
+        return float(mean_loss(task, logits, target))
+    if task is Task.REGRESSION:
+        predicted = logits.squeeze(1).numpy()
+        in_units = target.numpy() * target_scale, predicted * target_scale
+        measure = {
+            "r2": metrics.r2_score,
+            "rmse": metrics.root_mean_squared_error,
+            "mae": metrics.mean_absolute_error,
+        }
+        return float(measure[name](*in_units))
+    truth = target.long().numpy()
+    if task is Task.MULTICLASS:
+        predicted = logits.argmax(dim=1).numpy()
+        likely = torch.softmax(logits, dim=1).numpy()
+    else:
+        likely = logits.squeeze(1).numpy()
+        predicted = (likely > 0).astype(truth.dtype)
+    if name == "accuracy":
+        return float(metrics.accuracy_score(truth, predicted))
+    if name == "balanced_accuracy":
+        # Not balanced_accuracy_score, which warns of a prediction that no row is.
+        present = np.unique(truth)
+        return float(metrics.recall_score(truth, predicted, labels=present, average="macro"))
+    if len(np.unique(truth)) < max(2, logits.shape[1]):
+        return float("nan")
+    return float(metrics.roc_auc_score(truth, likely, multi_class="ovr"))
+
+
+def all_scores(splits: Splits, logits: Tensor, target: Tensor) -> dict[str, float]:
+    """What a trial is scored by at its end."""
+    task, scale = splits.task, splits.target_scale
+    return {name: score(name, task, logits, target, scale) for name in final_scores(splits)}
+
+
+def measure(
+    task: Task,
+    logits: Tensor,
+    target: Tensor,
+    name: ScoreName | None = None,
+    weights: Tensor | None = None,
+    target_scale: float = 1.0,
+) -> tuple[float, float]:
+    """Loss, and a score: by default the one that a study shows by default."""
+    name = name or scores_of(task)[0]
+    loss = float(mean_loss(task, logits, target, weights))
+    return loss, score(name, task, logits, target, target_scale)

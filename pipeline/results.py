@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import numpy as np
@@ -51,8 +51,8 @@ class Point:
 
     Attributes:
         epoch: Counted from 1.
-        train_loss, val_loss: Mean over all rows of the split.
-        train_score, val_score: Accuracy, or R squared for regression.
+        train_loss, val_loss: Mean over all rows of the split, weighted as the training is.
+        train_score, val_score: The study's `data.score`.
         stop_reason: Why the trainer ended the trial at this epoch, None if it goes on.
     """
 
@@ -81,7 +81,7 @@ class History:
     @classmethod
     def of(cls, points: Sequence[Point]) -> History:
         """Stacks points in the order of their epochs."""
-        columns = (np.array([getattr(p, field.name) for p in points]) for field in fields(cls))
+        columns = (np.array([getattr(p, f.name) for p in points]) for f in fields(cls))
         return cls(*(np.asarray(column, dtype=np.float64) for column in columns))
 
     def __len__(self) -> int:
@@ -124,6 +124,8 @@ class TrialResult:
         kept_epoch: The epoch whose weights are kept, from 1; 0 if no epoch had a finite loss.
         stop_reason: Why it ended.
         weights: A state_dict of `reference.build_network`, as arrays.
+        scores: All scores of the validation split with the kept weights; empty without a kept
+            epoch.
     """
 
     hyperparameters: Hyperparameters
@@ -132,6 +134,7 @@ class TrialResult:
     kept_epoch: int
     stop_reason: StopReason
     weights: Mapping[str, NDArray[np.floating]]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def state(self) -> TrialState:

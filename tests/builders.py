@@ -123,6 +123,7 @@ def assert_identical(result: TrialResult, expected: TrialResult) -> None:
     assert result.stop_reason == expected.stop_reason
     assert result.kept_epoch == expected.kept_epoch
     assert result.history == expected.history
+    assert result.scores == expected.scores
     assert_same_weights(result, expected)
 
 
@@ -145,6 +146,11 @@ def assert_close(result: TrialResult, expected: TrialResult, tolerance: float) -
             rtol=tolerance,
             atol=tolerance,
             err_msg=curve,
+        )
+    assert list(result.scores) == list(expected.scores)
+    for name, value in expected.scores.items():
+        np.testing.assert_allclose(
+            result.scores[name], value, rtol=tolerance, atol=tolerance, err_msg=name
         )
     assert list(result.weights) == list(expected.weights)
     for name, array in expected.weights.items():

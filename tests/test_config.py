@@ -44,6 +44,7 @@ class TestDefaults:
                 "task": "auto",
                 "test_size": 0.2,
                 "validation_size": 0.2,
+                "score": "auto",
             },
             "model": {
                 "hidden": (64, 64),
@@ -56,6 +57,7 @@ class TestDefaults:
                 "batch_size": 32,
                 "learning_rate": 1e-3,
                 "min_delta": 0.0,
+                "class_weight": "none",
                 "device": "auto",
             },
             "search": {

@@ -183,6 +183,18 @@ def test_a_row_says_what_the_record_says():
         assert row[name] == record.scalars[name]
 
 
+def test_scores_have_columns_where_trials_have_them_in_one_order():
+    def scored(number: int, **scores: float) -> TrialRecord:
+        return replace(trial(number), scalars=trial(number).scalars | scores)
+
+    record = study([trial(0), scored(1, val_roc_auc=0.75, val_accuracy=0.5)])
+    frame = trials_frame(record)
+    assert list(frame.columns) == [*COLUMNS[:12], "val_accuracy", "val_roc_auc", *COLUMNS[12:]]
+    assert frame["val_roc_auc"].isna().tolist() == [True, False]
+    assert frame["val_roc_auc"][1] == 0.75
+    assert list(trials_frame(study([scored(0, val_mae=2.0)])).columns)[12] == "val_mae"
+
+
 def test_the_trials_table_survives_csv():
     record = study([trial(n, list(StopReason)[n % 5]) for n in range(15)])
     frame = trials_frame(record)

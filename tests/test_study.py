@@ -189,6 +189,10 @@ class TestWhatMLflowShows:
             assert trial.scalars["gap"] == history.val_loss[kept] - history.train_loss[kept]
             assert trial.scalars["overfit_gap"] == history.gap[-1]
             assert {"weight_norm", "sparsity", "val_score"} <= set(trial.scalars)
+            for name in ("accuracy", "balanced_accuracy", "roc_auc", "log_loss"):
+                assert np.isfinite(trial.scalars[f"val_{name}"])
+            assert trial.scalars["val_accuracy"] == trial.scalars["val_score"]
+            assert trial.scalars["val_log_loss"] == pytest.approx(trial.val_loss, rel=1e-12)
 
     def test_weights_load_safely_and_give_the_logged_validation_loss(
         self, result: StudyResult, store: Path
@@ -383,6 +387,27 @@ class TestDeterminism:
         trial = next(trial for trial in result.record.trials if trial.state == state)
         comparison = reproduce(trial.run_id)
         assert comparison.identical, comparison
+
+    @pytest.mark.parametrize(
+        ("source", "overrides", "names"),
+        [
+            (
+                "sklearn:breast_cancer",
+                {"training.class_weight": "balanced", "data.score": "roc_auc"},
+                ["val_accuracy", "val_balanced_accuracy", "val_roc_auc", "val_log_loss"],
+            ),
+            ("sklearn:diabetes", {"data.score": "mae"}, ["val_r2", "val_rmse", "val_mae"]),
+        ],
+    )
+    def test_a_weighted_or_scored_trial_is_identical_to_its_run(
+        self, store: Path, source: str, overrides: dict[str, object], names: list[str]
+    ) -> None:
+        config = small(store, "scored", source, **{"search.n_trials": 2}, **overrides)
+        result = run_study(config)
+        trial = result.record.trials[0]
+        assert [name for name in result.trials if name in names] == names
+        assert trial.scalars[f"val_{config.data.score}"] == trial.scalars["val_score"]
+        assert reproduce(trial.run_id).identical
 
     def test_search_never_reads_the_test_rows(self, store: Path) -> None:
         draw = np.random.default_rng(0)

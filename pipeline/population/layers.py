@@ -225,6 +225,7 @@ class StackedMLP:
         gradients: [K, P], of which `backward` writes the biases' part.
 
     Attributes:
+        n_slots: K.
         kernel_gradients: Per layer [K, in, out], overwritten by `backward`. They are no views of
             `gradients`: bmm falls back to one product at a time where its result is strided as a
             layer of [K, P] is.
@@ -247,6 +248,7 @@ class StackedMLP:
     ) -> None:
         self._activation = ACTIVATIONS[activation]
         self._sizes, self._dropped = layout.sizes, tuple(dropped)
+        self.n_slots = len(parameters)
         self._parameters = parameters
         self._kernels = layout.kernels(parameters)
         self._transposed = [kernel.transpose(1, 2) for kernel in self._kernels]

@@ -6,21 +6,23 @@ moves into its row, so that stopped slots cost nothing. A slot's number never ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ConfigError, StudyConfig
-from pipeline.data import Splits, Task, r_squared
+from pipeline.config import ConfigError, ScoreName, StudyConfig
+from pipeline.data import Splits
 from pipeline.population import adam, early_stopping
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
-from pipeline.population.losses import correct, loss_gradient, losses
+from pipeline.population.losses import class_weights, loss_gradient, losses, row_weights
 from pipeline.population.noise import NoiseTables, initial_parameters
 from pipeline.population.penalty import Penalty, coefficients
+from pipeline.population.scores import Part, make_score
 from pipeline.results import History, Point, StopReason, TrialResult
+from pipeline.scores import chosen_score, final_scores
 from pipeline.space import Hyperparameters
 
 # Rows evaluated at a time: enough for the matrix products, few enough for the cache.
@@ -70,7 +72,8 @@ class PopulationTrainer:
 
     Raises:
         ValueError: K is below 1.
-        ConfigError: The study asks for a device that is not there.
+        ConfigError: The study asks for a device that is not there, or for a score or weights that
+            the task does not have.
 
     Example:
         >>> trainer = PopulationTrainer(config, splits)             # doctest: +SKIP
@@ -92,6 +95,8 @@ class PopulationTrainer:
         if self.n_slots < 1:
             raise ValueError(f"population must be at least 1, however: {self.n_slots}")
         self._training, self._model, self._splits = config.training, config.model, splits
+        self._score = chosen_score(config.data, splits)
+        weights = class_weights(config.training, splits)
         sizes = (splits.n_features, *config.model.hidden, splits.n_outputs)
         self._layout = Layout(sizes)
         n_rows = max(self.n_slots, FEWEST_ROWS)
@@ -121,13 +126,15 @@ class PopulationTrainer:
             device=device,
         )
         # On the CPU, in single precision, these are the splits' own memory: no copy is made.
-        self._train_x, self._train_y, self._val_x, self._val_y = (
-            torch.from_numpy(array).to(device, dtype)
-            for array in (splits.x_train, splits.y_train, splits.x_val, splits.y_val)
+        self._train_split, self._val_split = (
+            (torch.from_numpy(x).to(device, dtype), torch.from_numpy(y).to(device, dtype))
+            for x, y in ((splits.x_train, splits.y_train), (splits.x_val, splits.y_val))
         )
+        self._class_weights = None if weights is None else self._train_split[0].new_tensor(weights)
         self._slots: dict[int, _Slot] = {}
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
+        self._scorer: tuple[Tensor, StackedMLP] | None = None
 
     @property
     def on_cpu(self) -> bool:
@@ -225,14 +232,14 @@ class PopulationTrainer:
         """The network over the rows in use, kept for the next epoch with as many."""
         n_rows = max(len(self._rows), FEWEST_ROWS)
         if n_rows not in self._networks:
-            self._networks[n_rows] = StackedMLP(
-                self._layout,
-                self._model.activation,
-                self._model.dropped,
-                self._parameters[:n_rows],
-                self._gradients[:n_rows],
+            self._networks[n_rows] = self._network_over(
+                self._parameters[:n_rows], self._gradients[:n_rows]
             )
         return self._networks[n_rows]
+
+    def _network_over(self, parameters: Tensor, gradients: Tensor) -> StackedMLP:
+        model = self._model
+        return StackedMLP(self._layout, model.activation, model.dropped, parameters, gradients)
 
     @torch.inference_mode()
     def _train(self, epochs: list[int]) -> None:
@@ -246,7 +253,7 @@ class PopulationTrainer:
         noise = self._noise.dropout(epochs) if dropping else None
         for step, (x, y) in enumerate(self._batches(epochs)):
             logits = network.forward(x.expand(n_rows, *x.shape[-2:]), noise and noise(step), rates)
-            network.backward(loss_gradient(self._splits.task, logits, y))
+            network.backward(loss_gradient(self._splits.task, logits, y, self._class_weights))
             gather()
             optimizer.step()
 
@@ -257,43 +264,57 @@ class PopulationTrainer:
         data.
         """
         orders, size = self._noise.row_orders(epochs), self._training.batch_size
-        for start in range(0, len(self._train_x), STACKED_STEPS * size):
+        x, y = self._train_split
+        for start in range(0, len(x), STACKED_STEPS * size):
             part = slice(start, start + STACKED_STEPS * size)
             stacked = torch.stack([order[part] for order in orders])
-            targets = self._train_y.take(stacked)
-            for rows, y in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
+            targets = y.take(stacked)
+            for rows, target in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
                 if len(orders) == 1:
-                    yield self._train_x.index_select(0, rows[0]), y
+                    yield x.index_select(0, rows[0]), target
                 else:
-                    yield self._train_x.index_select(0, rows.flatten()).view(*rows.shape, -1), y
+                    yield x.index_select(0, rows.flatten()).view(*rows.shape, -1), target
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
         """Per row in use: training and validation loss, training and validation score."""
-        train_loss, train_score = self._measure(self._train_x, self._train_y)
-        val_loss, val_score = self._measure(self._val_x, self._val_y)
+        network, only = self._network(), [self._score]
+        train_loss, (train_score,) = self._measure(network, self._train_split, only)
+        val_loss, (val_score,) = self._measure(network, self._val_split, only)
         measured = zip(train_loss, val_loss, train_score, val_score, strict=True)
         return list(measured)[: len(self._rows)]
 
-    def _measure(self, x: Tensor, y: Tensor) -> tuple[list[float], list[float]]:
-        """Mean loss and score over a split's rows, per row of the population."""
-        network, task = self._network(), self._splits.task
-        n_slots = max(len(self._rows), FEWEST_ROWS)
+    def _measure(
+        self, network: StackedMLP, split: tuple[Tensor, Tensor], names: Sequence[ScoreName]
+    ) -> tuple[list[float], list[list[float]]]:
+        """Mean loss, and scores by name, over a split's rows, per row of the network."""
+        task, n_slots, (x, y) = self._splits.task, network.n_slots, split
+        scores = [make_score(name, task, self._splits.target_scale) for name in names]
         lost = x.new_zeros(n_slots, dtype=torch.float64)
-        right = torch.zeros_like(lost)
         at_a_time = EVALUATION_ROWS if x.device.type == "cpu" else SCORED_ROWS
-        for inputs, target in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
+        for inputs, part in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
+            target = part[None]
             logits = x.new_empty(n_slots, len(inputs), self._layout.sizes[-1])
-            for part, out in zip(inputs.split(at_a_time), logits.split(at_a_time, 1), strict=True):
-                out.copy_(network.forward(part.expand(n_slots, -1, -1)))
-            lost += losses(task, logits, target[None]).sum(dim=1, dtype=torch.float64)
-            if task is not Task.REGRESSION:
-                right += correct(task, logits, target[None]).sum(dim=1, dtype=torch.float64)
-        mean_losses: list[float] = (lost / len(x)).tolist()
-        if task is Task.REGRESSION:
-            variance = float(y.var(correction=0))
-            return mean_losses, [r_squared(loss, variance) for loss in mean_losses]
-        return mean_losses, (right / len(x)).tolist()
+            for some, out in zip(inputs.split(at_a_time), logits.split(at_a_time, 1), strict=True):
+                out.copy_(network.forward(some.expand(n_slots, -1, -1)))
+            row_losses = losses(task, logits, target)
+            for score in scores:
+                score.add(Part(logits, row_losses, target))
+            if self._class_weights is not None:
+                row_losses = row_losses * row_weights(self._class_weights, target)
+            lost += row_losses.sum(dim=1, dtype=torch.float64)
+        return (lost / len(x)).tolist(), [score.values(y) for score in scores]
+
+    def _all_scores(self, weights: Tensor) -> dict[str, float]:
+        """All scores of the validation rows with these weights."""
+        if self._scorer is None:
+            kept = self._parameters.new_empty(FEWEST_ROWS, self._layout.n_parameters)
+            self._scorer = kept, self._network_over(kept, kept)
+        kept, network = self._scorer
+        kept.copy_(weights)
+        names = final_scores(self._splits)
+        _, values = self._measure(network, self._val_split, names)
+        return {name: of_slots[0] for name, of_slots in zip(names, values, strict=True)}
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -342,6 +363,7 @@ class PopulationTrainer:
             kept_epoch=kept_epoch,
             stop_reason=reason,
             weights=self._layout.state_dict(weights),
+            scores=self._all_scores(weights) if kept_epoch else {},
         )
         self._rows[row] = self._rows[last]
         self._rows.pop()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import pandas as pd
 
+from pipeline.config import ScoreName
 from pipeline.figures.record import epochs_of
 from pipeline.report.facts import types_of
 from pipeline.results import StudyRecord, TrialRecord, TrialState
@@ -37,7 +39,9 @@ def trials_frame(record: StudyRecord) -> pd.DataFrame:
             "dropout": [each.dropout for each in chosen],
             "patience": [each.patience for each in chosen],
             "learning_rate": [each.learning_rate for each in chosen],
-            **scalars("val_loss", "train_loss", "gap", "val_score", "best_epoch"),
+            **scalars("val_loss", "train_loss", "gap", "val_score"),
+            **scalars(*_scores_of(trials)),
+            **scalars("best_epoch"),
             "epochs": [epochs_of(trial) for trial in trials],
             **scalars("overfit_gap", "weight_norm", "sparsity"),
             "replicate": [trial.replicate for trial in trials],
@@ -49,6 +53,12 @@ def trials_frame(record: StudyRecord) -> pd.DataFrame:
     return frame.astype(
         {name: WHOLE.get(name, "float64") for name in frame.columns if name not in WORDS}
     )
+
+
+def _scores_of(trials: Sequence[TrialRecord]) -> list[str]:
+    """What the trials' validation rows were scored by: that depends on the task."""
+    names = [f"val_{name}" for name in get_args(ScoreName)]
+    return [name for name in names if any(name in trial.scalars for trial in trials)]
 
 
 def types_frame(record: StudyRecord) -> pd.DataFrame:

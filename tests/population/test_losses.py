@@ -1,17 +1,26 @@
-"""Losses, their gradients and scores, per row: equal to torch's own, and blind to other slots."""
+"""Losses and their gradients, per row: equal to torch's own, and blind to other slots."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from pipeline import reference
+from pipeline.config import TrainingConfig
 from pipeline.data import Task
-from pipeline.population.losses import correct, loss_gradient, losses
+from pipeline.population.losses import class_weights, loss_gradient, losses, row_weights
+from tests.builders import tiny_splits
 
 K, B = 3, 5
 TASKS = [(Task.BINARY, 1), (Task.MULTICLASS, 2), (Task.MULTICLASS, 7), (Task.REGRESSION, 1)]
+on_classes = pytest.mark.parametrize(("task", "n_outputs"), TASKS[:3])
 on_every_task = pytest.mark.parametrize(("task", "n_outputs"), TASKS)
 
 
@@ -55,6 +64,54 @@ def test_gradient_is_autograds_of_the_sum_over_slots(
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-15)
 
 
+@on_classes
+@pytest.mark.parametrize("k_target", [1, K])
+def test_weights_multiply_each_rows_part(task: Task, n_outputs: int, k_target: int) -> None:
+    logits, target = drawn(task, n_outputs, K, k_target)
+    weights = torch.tensor([0.3, 2.7, 1.1, 0.7, 1.9, 0.1, 5.0], dtype=torch.float64)
+    weights = weights[: max(2, n_outputs)]
+    gradient = loss_gradient(task, logits, target, weights)
+    of_rows = losses(task, logits, target) * row_weights(weights, target)
+    logits.requires_grad_(True)
+    expected = [
+        reference.mean_loss(task, logits[slot], target[slot % k_target], weights)
+        for slot in range(K)
+    ]
+    torch.testing.assert_close(of_rows.mean(dim=1), torch.stack(expected).detach())
+    (expected_gradient,) = torch.autograd.grad(sum(expected), logits)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-15)
+
+
+@on_classes
+def test_a_rows_gradient_does_not_depend_on_the_batchs_other_classes(
+    task: Task, n_outputs: int
+) -> None:
+    logits, target = drawn(task, n_outputs, K, 1)
+    weights = torch.linspace(0.5, 3.0, max(2, n_outputs), dtype=torch.float64)
+    before = loss_gradient(task, logits, target, weights)[:, 0]
+    target[:, 1:] = 0
+    assert torch.equal(loss_gradient(task, logits, target, weights)[:, 0], before)
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=2, max_size=40).filter(lambda y: len(set(y)) > 1)
+)
+def test_balanced_weights_are_scikit_learns(labels: list[int]) -> None:
+    target = np.array(labels, dtype=np.float32)
+    splits = replace(tiny_splits(Task.MULTICLASS), n_outputs=5, y_train=target)
+    weights = class_weights(TrainingConfig(class_weight="balanced"), splits)
+    present = np.unique(target)
+    expected = compute_class_weight("balanced", classes=present, y=target)
+    np.testing.assert_allclose(weights[present.astype(int)], expected, rtol=1e-15)
+    assert weights[target.astype(int)].mean() == pytest.approx(1)
+    assert (np.delete(weights, present.astype(int)) == 1).all()
+
+
+def test_without_balance_there_are_no_weights() -> None:
+    for task in Task:
+        assert class_weights(TrainingConfig(), tiny_splits(task)) is None
+
+
 @on_every_task
 def test_logits_are_left_as_they_were(task: Task, n_outputs: int) -> None:
     logits, target = drawn(task, n_outputs, K, 1)
@@ -90,19 +147,3 @@ def test_a_small_probability_keeps_its_relative_precision() -> None:
     logits = torch.full((1, B, 1), -30.0)
     gradient = loss_gradient(Task.BINARY, logits, torch.zeros(1, B)) * B
     torch.testing.assert_close(gradient, torch.sigmoid(logits), rtol=1e-5, atol=0.0)
-
-
-@pytest.mark.parametrize(
-    ("task", "logits", "target", "expected"),
-    [
-        (Task.BINARY, [[1.0], [-1.0], [1.0], [-1.0]], [1, 0, 0, 1], [1, 1, 0, 0]),
-        (Task.BINARY, [[0.0], [0.0]], [0, 1], [1, 0]),  # one half is not more likely
-        (Task.BINARY, [[float("nan")]], [1], [0]),
-        (Task.MULTICLASS, [[1.0, 2, 3], [3.0, 2, 1], [1.0, 3, 2]], [2, 0, 2], [1, 1, 0]),
-    ],
-)
-def test_correct_where_the_likeliest_class_is_right(
-    task: Task, logits: list[list[float]], target: list[float], expected: list[float]
-) -> None:
-    found = correct(task, torch.tensor([logits] * K), torch.tensor([target], dtype=torch.float32))
-    assert found.tolist() == [expected] * K

@@ -21,11 +21,12 @@ from sklearn.linear_model import ElasticNet, Lasso, Ridge
 from torch import nn
 
 from pipeline import reference
-from pipeline.config import StudyConfig
+from pipeline.config import ConfigError, StudyConfig
 from pipeline.data import Splits, Task
 from pipeline.population.noise import row_order
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import StopReason, TrialResult
+from pipeline.scores import chosen_score, scores_of
 from pipeline.space import Hyperparameters, Regularization
 from tests.builders import (
     DIVERGING,
@@ -49,6 +50,8 @@ class Case:
     hidden: tuple[int, ...] = (11, 13)
     penalized: tuple[int, ...] | None = None
     dropped: tuple[int, ...] | None = None
+    class_weight: str = "none"
+    score: str = "auto"
 
     @property
     def config(self) -> StudyConfig:
@@ -58,6 +61,8 @@ class Case:
                 "model.activation": self.activation,
                 "model.penalized_layers": "all" if self.penalized is None else list(self.penalized),
                 "model.dropout_layers": "all" if self.dropped is None else list(self.dropped),
+                "training.class_weight": self.class_weight,
+                "data.score": self.score,
             }
         )
 
@@ -69,6 +74,8 @@ class Case:
         parts = [self.task.value, self.activation, "x".join(map(str, self.hidden)) or "linear"]
         parts += [f"penalized{self.penalized}"] if self.penalized is not None else []
         parts += [f"dropped{self.dropped}"] if self.dropped is not None else []
+        parts += [self.class_weight] if self.class_weight != "none" else []
+        parts += [self.score] if self.score != "auto" else []
         return "-".join(parts)
 
 
@@ -85,6 +92,8 @@ CASES = (
     Case(Task.REGRESSION, "tanh", (5, 3, 2), penalized=(), dropped=(0, 2)),
     Case(Task.REGRESSION, "elu", (13,)),
     Case(Task.REGRESSION, hidden=()),
+    Case(Task.BINARY, class_weight="balanced", score="roc_auc"),
+    Case(Task.MULTICLASS, "tanh", (13,), class_weight="balanced", score="balanced_accuracy"),
 )
 on_every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -422,6 +431,10 @@ class TestCurvesAreMeasuredAlike:
     @on_every_case
     def test_in_evaluation_mode_over_whole_splits_without_the_penalty(self, case: Case) -> None:
         trial = Hyperparameters(Regularization.ELASTIC_NET, 0.1, l1_ratio=0.5, dropout=0.5)
+        chosen = (
+            chosen_score(case.config.data, case.splits),
+            reference.class_weights(case.config, case.splits, torch.float32),
+        )
         for epochs in (1, 3):
             result = alone(case, trial, epochs)
             network = reference.build_network(
@@ -433,11 +446,125 @@ class TestCurvesAreMeasuredAlike:
                 x = torch.from_numpy(getattr(case.splits, f"x_{part}"))
                 y = torch.from_numpy(getattr(case.splits, f"y_{part}"))
                 with torch.no_grad():
-                    loss, score = reference.measure(case.task, network(x), y)
+                    loss, score = reference.measure(case.task, network(x), y, *chosen)
                 assert getattr(result.history, f"{part}_loss")[-1] == pytest.approx(loss, rel=1e-5)
                 assert getattr(result.history, f"{part}_score")[-1] == pytest.approx(
                     score, rel=1e-5, abs=1e-6
                 )
+
+
+class TestScores:
+    @pytest.mark.parametrize("task", list(Task))
+    def test_chosen_is_the_curve_and_all_are_of_the_kept_weights(self, task: Task) -> None:
+        splits = replace(
+            tiny_splits(task), target_scale=1.0 if task is not Task.REGRESSION else 7.3
+        )
+        for name in scores_of(task):
+            config = tiny_config({"data.score": name})
+            results = train_all(config, splits, TRIALS[5:8], 3, torch.float64)
+            assert any(result.kept_epoch < len(result.history) for result in results)
+            for result in results:
+                assert list(result.scores) == list(scores_of(task))
+                assert result.scores[name] == pytest.approx(result.val_score, rel=1e-12)
+                expected = reference.train(
+                    config, splits, result.hyperparameters, dtype=torch.float64
+                )
+                assert_close(result, expected, tolerance=1e-10)
+
+    def test_chosen_is_a_matter_of_the_curve_alone(self) -> None:
+        first, second = (
+            train_all(tiny_config({"data.score": name}), tiny_splits(), TRIALS[:1], 1)[0]
+            for name in ("accuracy", "log_loss")
+        )
+        assert_same_weights(first, second)
+        assert first.scores == second.scores
+        assert np.array_equal(second.history.val_score, second.history.val_loss)
+
+    def test_of_a_trial_without_a_kept_epoch_are_absent(self) -> None:
+        assert alone(CASES[0], TRIALS[0], 0).scores == {}
+        never = Hyperparameters(learning_rate=1e30, patience="off")
+        assert alone(CASES[8], never).scores == {}
+
+    def test_of_very_many_classes_are_all_but_the_slow_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.scores.MOST_RANKED", 2)
+        (result,) = train_all(tiny_config(), tiny_splits(Task.MULTICLASS), TRIALS[:1], 1)
+        assert list(result.scores) == ["accuracy", "balanced_accuracy", "log_loss"]
+
+    def test_the_log_loss_of_a_weighted_trial_is_not_weighted(self) -> None:
+        result = alone(CASES[12], TRIALS[0])
+        assert result.scores["log_loss"] != pytest.approx(result.val_loss, rel=1e-3)
+
+    @pytest.mark.parametrize(
+        ("task", "key", "value", "rule"),
+        [
+            (
+                Task.REGRESSION,
+                "training.class_weight",
+                "balanced",
+                'class_weight must be "none" for regression',
+            ),
+            (
+                Task.REGRESSION,
+                "data.score",
+                "accuracy",
+                "the score of a quantity must be one of r2, rmse, mae",
+            ),
+            (
+                Task.BINARY,
+                "data.score",
+                "r2",
+                "the score of classes must be one of accuracy, balanced_accuracy, roc_auc",
+            ),
+        ],
+    )
+    def test_that_the_task_does_not_have_are_refused(
+        self, task: Task, key: str, value: str, rule: str
+    ) -> None:
+        with pytest.raises(ConfigError) as error:
+            PopulationTrainer(tiny_config({key: value}), tiny_splits(task))
+        assert str(error.value).startswith(rule)
+        assert f"however: {value!r} (" in str(error.value)
+        assert str(error.value).endswith(f"{key})")
+
+    def test_a_curve_of_roc_auc_needs_every_class_in_both_splits(self) -> None:
+        splits = tiny_splits(Task.MULTICLASS)
+        few = replace(splits, y_val=np.minimum(splits.y_val, 1))
+        with pytest.raises(ConfigError, match="all 3 classes, however: 2 among the validation"):
+            PopulationTrainer(tiny_config({"data.score": "roc_auc"}), few)
+        (result,) = train_all(tiny_config(), few, TRIALS[:1], 1)
+        assert np.isnan(result.scores["roc_auc"])
+        assert np.isfinite(result.scores["balanced_accuracy"])
+
+
+class TestClassWeights:
+    def test_balance_what_classes_count_for(self) -> None:
+        # One class in twelve: without weights, the likeliest guess is the other one.
+        draw = np.random.default_rng(5)
+        splits = tiny_splits()
+        features = draw.normal(size=(N_TRAIN + 17, 7)).astype(np.float32)
+        target = (np.arange(len(features)) % 12 == 0).astype(np.float32)
+        rare = replace(
+            splits, x_train=features[:N_TRAIN], y_train=target[:N_TRAIN],
+            x_val=features[N_TRAIN:], y_val=target[N_TRAIN:],
+        )  # fmt: skip
+        trial = Hyperparameters(Regularization.L2, 10.0, patience="off", learning_rate=0.02)
+        for how, share in (("none", target[:N_TRAIN].mean()), ("balanced", 0.5)):
+            config = tiny_config(
+                {
+                    "training.class_weight": how,
+                    "training.batch_size": N_TRAIN,
+                    "training.max_epochs": 400,
+                    "model.hidden": [],
+                }
+            )
+            (result,) = train_all(config, rare, [trial], 1)
+            bias = result.weights["0.bias"][0]
+            assert 1 / (1 + np.exp(-bias)) == pytest.approx(share, abs=0.03)
+            assert result.train_loss == pytest.approx(
+                -share * np.log(share) - (1 - share) * np.log(1 - share), abs=0.01
+            )
 
 
 class TestRegularization:

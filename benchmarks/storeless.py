@@ -1,0 +1,75 @@
+"""A search without a tracking store: the study's own loop, and nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import StudyConfig
+from pipeline.contents import FinishedTrial
+from pipeline.data import Splits
+from pipeline.population.team import PopulationTeam
+from pipeline.results import StudyRecord, TrialResult
+from pipeline.sampling import Sampling, quiet_optuna
+from pipeline.study import Search
+from pipeline.tracking import Opened, Parent
+
+
+@dataclass
+class _Recorder:
+    """Takes the recorder's place: tells of each trial that ended, and writes nothing."""
+
+    folder: Path
+    on_trial: Callable[[TrialResult], None]
+
+    def log(self, trial: FinishedTrial, _: bytes) -> Future[str]:
+        self.on_trial(trial.result)
+        written: Future[str] = Future()
+        written.set_result("")
+        return written
+
+    def wait(self, written: Future[str]) -> str:
+        return written.result()
+
+    def look(self) -> Opened:
+        record = StudyRecord("", "study", "", "running", {}, (), "")
+        return Opened(Parent(f"sqlite:///{self.folder}/mlflow.db", "", "study"), record)
+
+    opened = look
+
+    def keep_journal(self, path: str) -> None:
+        pass
+
+
+def search(
+    config: StudyConfig,
+    splits: Splits,
+    on_trial: Callable[[TrialResult], None],
+    n_processes: int | None = None,
+) -> None:
+    """Runs a whole search.
+
+    Args:
+        config: The study.
+        splits: Its rows.
+        on_trial: Called with each trial that ended, in the order of the ends.
+        n_processes: How many train; None: as many as there are cores for.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet_optuna(),
+        closing(PopulationTeam(config, splits, n_processes=n_processes)) as trainer,
+    ):
+        recorder = _Recorder(Path(folder), on_trial)
+        Search(
+            config,
+            Sampling(config),
+            trainer,
+            recorder,  # type: ignore[arg-type]
+            None,
+            lambda: None,
+        ).run()
