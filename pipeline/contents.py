@@ -14,6 +14,7 @@ from pipeline.results import History, TrialRecord, TrialResult, TrialState
 from pipeline.space import Regularization
 
 HISTORY_FILE = "history.csv"
+WEIGHTS_FILE = "weights.pt"
 CURVES = {
     "loss/train": "train_loss",
     "loss/val": "val_loss",
@@ -90,7 +91,7 @@ def write_files(folder: Path, trial: FinishedTrial) -> None:
     )
     (folder / "learning_curve.png").write_bytes(picture)
     (folder / HISTORY_FILE).write_text(history_csv(result.history), encoding="utf-8")
-    (folder / "weights.pt").write_bytes(trial.weights_file)
+    (folder / WEIGHTS_FILE).write_bytes(trial.weights_file)
 
 
 def history_csv(history: History) -> str:

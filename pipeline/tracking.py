@@ -30,6 +30,7 @@ from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
+    WEIGHTS_FILE,
     FinishedTrial,
     final_values,
     learning_curve_figure,
@@ -37,6 +38,7 @@ from pipeline.contents import (
     trial_params,
     write_files,
 )
+from pipeline.data import columns_frame
 from pipeline.results import (
     History,
     StopReason,
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 METRICS_PER_BATCH = 1000
 PARENT_TAG = "mlflow.parentRunId"
 STUDY_FILE = "study.toml"
+COLUMNS_FILE = "columns.csv"
+PREPROCESSING_FILE = "preprocessing.json"
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
@@ -270,12 +274,15 @@ class StudyTracker:
         }
         document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
         data = document.pop("data")
-        params = {**{f"data.{key}": value for key, value in data.items()}, **params}
+        # What is empty was left as it was.
+        given = {f"data.{key}": value for key, value in data.items() if value not in ("", [])}
+        params = {**given, **params}
         params |= {f"study.{key}": value for key, value in _flat(document)}
         tags = [RunTag("study.state", "running")]
         entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
         for start in range(0, len(entities), 100):
             self._client.log_batch(run_id, params=entities[start : start + 100], tags=tags)
+        log_table(self._client, run_id, table, splits)
         schema = {"features": list(table.feature_names[:50]), "target": table.target_name}
         dataset = Dataset(
             name=table.source[-500:],
@@ -410,6 +417,27 @@ def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
         text = download(uri, parent_id, STUDY_FILE).decode()
         config = parse_config(text, f"{STUDY_FILE} of run {parent_id}", Path("/"))
         return record, config, parent.data.params["data.digest"]
+
+
+def log_table(client: MlflowClient, run_id: str, table: Table, splits: Splits) -> None:
+    """Writes what was found of each column, and what a model must do to a row."""
+    columns = columns_frame(table, splits).to_csv(index=False)
+    client.log_text(run_id, columns, COLUMNS_FILE)
+    client.log_text(run_id, splits.preprocessing.to_json(), PREPROCESSING_FILE)
+
+
+def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
+    """Reads what predicts: the study, the trial's weights, the study's preprocessing as JSON.
+
+    Raises:
+        TrackingError: There is no such run, or it is no trial of a study.
+    """
+    _, config, _ = read_trial(run_id)
+    uri = tracking_uri()
+    with _at_store(uri):
+        parent_id = _get_run(client_of(uri), run_id).data.tags[PARENT_TAG]
+        weights = download(uri, run_id, WEIGHTS_FILE)
+        return config, weights, download(uri, parent_id, PREPROCESSING_FILE).decode()
 
 
 def download(uri: str, run_id: str, path: str) -> bytes:

@@ -219,7 +219,10 @@ class TestWhatMLflowShows:
         (dataset,) = run.inputs.dataset_inputs
         assert dataset.dataset.digest == run.data.params["data.digest"]
         names = {file.path for file in client.list_artifacts(result.parent_run_id)}
-        assert names == {"study.toml", "trials.csv", "report.html", "figures"}
+        assert names == {
+            *("study.toml", "columns.csv", "preprocessing.json"),
+            *("trials.csv", "report.html", "figures"),
+        }
         content = download(mlflow.get_tracking_uri(), result.parent_run_id, "trials.csv")
         logged = pd.read_csv(io.BytesIO(content))
         assert len(logged) == 17
