@@ -84,7 +84,8 @@ def result(store: Path) -> StudyResult:
         patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
         space = "learning_rate = { low = 1e-3, high = 1e30, log = true }"
-        return run_study(small(store, "contract", space=space))
+        pruner = {"search.pruner": "median", "search.pruner_warmup": 1}
+        return run_study(small(store, "contract", space=space, **pruner))
 
 
 def runs_of(experiment_id: str) -> list[mlflow.entities.Run]:
