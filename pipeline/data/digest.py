@@ -47,9 +47,8 @@ def duplicate_groups(frame: pd.DataFrame) -> Rows:
 
     hashes = np.zeros(len(frame), dtype=np.uint64)
     for name in frame.columns:
-        # + 0.0 turns -0.0 into 0.0: equal numbers must have equal hashes.
-        values = _as_float64(frame[name]) + 0.0
-        hashes = (hashes * _PRIME) ^ pd.util.hash_array(values)
+        # pandas gives 0.0 of either sign one hash.
+        hashes = (hashes * _PRIME) ^ pd.util.hash_array(_as_float64(frame[name]))
     return np.asarray(pd.factorize(hashes)[0], dtype=np.intp)
 
 

@@ -122,7 +122,7 @@ def table_from_frame(frame: pd.DataFrame, config: DataConfig) -> Table:
     if config.drop_missing_target and frame[target_name].isna().any():
         known = frame[target_name].notna()
         log.warning("%s: %d rows without a target are dropped", config.source, (~known).sum())
-        frame = frame[known].reset_index(drop=True)
+        frame = frame[known]
     if len(frame) < FEWEST_ROWS:
         raise ConfigError(
             f"a table must have at least {FEWEST_ROWS} rows, "

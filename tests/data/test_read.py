@@ -128,6 +128,20 @@ class TestRefusals:
             refusal(config)
 
 
+class TestLongFiles:
+    def test_of_long_lines_are_separated_as_their_whole_lines_are(self, tmp_path: Path) -> None:
+        """The last line of the head that is looked at is cut off somewhere."""
+        row = ";".join(["1.5"] * 5000)
+        text = "\n".join([";".join(f"x{n}" for n in range(5000)), *[row] * 9])
+        assert "by commas, however: by ';'" in refusal(csv(tmp_path / "t.csv", text))
+
+    def test_are_read_in_one_piece(self, tmp_path: Path) -> None:
+        """By chunks, a column would be numbers here and text there."""
+        rows = "1.50,0\n" * 100_000 + "a,1\n" * 100_000
+        found = load_table(csv(tmp_path / "t.csv", f"x,y\n{rows}"))
+        assert list(found.frame["x"].cat.categories) == ["1.50", "a"]
+
+
 class TestEncodings:
     def test_a_byte_order_mark_is_read_with_a_note(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -206,7 +220,7 @@ class TestFiles:
     def test_of_parquet_may_have_any_column_names(self, tmp_path: Path) -> None:
         """Arrow reads "a" as the beginning of "a.b", too."""
         source = frame()
-        source.columns = ["a", "a.b", "a.b.c", "y"]
+        source.columns = ["a.b.c", "a.b", "a", "y"]
         source.to_parquet(tmp_path / "t.parquet")
         found = load_table(DataConfig(source=f"parquet:{tmp_path}/t.parquet"))
         pd.testing.assert_frame_equal(found.frame, source.drop(columns="y"), check_exact=True)

@@ -162,6 +162,19 @@ class TestDuplicates:
         for rows in rows_of(splits).values():
             assert all((row + N) % (2 * N) in rows for row in rows)
 
+    def test_are_equal_where_both_miss_a_value_but_not_where_one_does(self) -> None:
+        source = frame()
+        source.loc[[0, 1, 2], ["x0", "x1", "x2"]] = [[1, 2, np.nan], [1, 2, np.nan], [1, 2, 0]]
+        groups = table_from_frame(source, CONFIG).duplicates
+        assert groups[0] == groups[1] != groups[2]
+
+    def test_are_equal_levels(self) -> None:
+        source = frame()
+        source["x0"] = source["x1"] = 1
+        source["x2"] = ["a", "b", "a", None, None] * 19 + ["a", "a"]
+        groups = table_from_frame(source, CONFIG).duplicates
+        assert groups[:5].tolist() == [0, 1, 0, 2, 2]
+
     def test_are_equal_numbers_zero_of_either_sign(self) -> None:
         source = frame(Task.REGRESSION).assign(x0=0.0, x1=0.0)
         source["x2"] = np.arange(N) // 2
