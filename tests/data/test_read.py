@@ -137,8 +137,9 @@ class TestLongFiles:
 
     def test_are_read_in_one_piece(self, tmp_path: Path) -> None:
         """By chunks, a column would be numbers here and text there."""
-        rows = "1.50,0\n" * 100_000 + "a,1\n" * 100_000
-        found = load_table(csv(tmp_path / "t.csv", f"x,y\n{rows}"))
+        header = ",".join(["x", *(f"z{n}" for n in range(400)), "y"])  # wide: chunks are short
+        rows = ["1.50" + ",1" * 400 + ",0"] * 3000 + ["a" + ",1" * 400 + ",1"] * 3000
+        found = load_table(csv(tmp_path / "t.csv", "\n".join([header, *rows])))
         assert list(found.frame["x"].cat.categories) == ["1.50", "a"]
 
 
