@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config import DataConfig
+from pipeline.data.columns import Column
 from pipeline.data.digest import Rows
 from pipeline.data.draw import draw_rows
 from pipeline.data.encoders import Matrix
 from pipeline.data.preprocess import Preprocessing
-from pipeline.data.table import Column, Table
+from pipeline.data.table import Table
 from pipeline.data.target import Task
 
 if TYPE_CHECKING:
