@@ -70,6 +70,10 @@ def _read(path: Path, place: str, head: bytes, encoding: str) -> pd.DataFrame:
     # A line with too few fields is filled up from the right: only then is a second look needed.
     if len(frame) and frame.iloc[:, -1].isna().any():
         _refuse_short_lines(path, encoding, len(names))
+    # What `to_csv` writes of an index that only counts rows.
+    if names[0] == "" and frame.iloc[:, 0].equals(pd.Series(range(len(frame)))):
+        log.warning("%s: the first column has no name and counts rows: it is left out", place)
+        return frame.iloc[:, 1:]
     return frame
 
 

@@ -49,7 +49,9 @@ def fit_encoders(
         raise ConfigError(
             f"a table must have a feature that varies, however: none does ({table.source})"
         )
-    if config.scaling != "none":
+    if config.scaling == "none":
+        _refuse_overflow(table, fitted, rows)
+    else:
         _standardize(table, fitted, rows)
     return list(fitted.values()), dropped
 
@@ -110,6 +112,18 @@ def _standardize(table: Table, fitted: dict[str, Encoder], rows: Rows) -> None:
         for encoder, mean, scale in zip(encoders, scaler.mean_, scaler.scale_, strict=True):
             check_scale(table, encoder.name, mean, scale)
             fitted[encoder.name] = replace(encoder, mean=float(mean), scale=float(scale))
+
+
+def _refuse_overflow(table: Table, fitted: dict[str, Encoder], rows: Rows) -> None:
+    limit = float(np.finfo(np.float32).max)
+    for name, encoder in fitted.items():
+        if isinstance(encoder, NumericEncoder):
+            largest = float(np.nanmax(np.abs(table.frame[name].to_numpy()[rows].astype(float))))
+            if largest > limit:
+                raise ConfigError(
+                    "values that are not scaled must be numbers of float32 (data.scaling), "
+                    f"however: {largest:.3g} ({table.source}, column {name!r})"
+                )
 
 
 def _blocks(encoders: list[NumericEncoder], n_rows: int) -> Iterator[list[NumericEncoder]]:

@@ -71,6 +71,13 @@ class TestNumbers:
         found = fitted(source, configured(scaling="none")).transform(source)
         assert np.array_equal(found, source[["x0", "x1", "x2"]].to_numpy(dtype=np.float32))
 
+    def test_as_they_are_must_fit_into_float32(self) -> None:
+        source = frame().assign(x1=frame()["x1"] * 1e300)
+        with pytest.raises(ConfigError, match=r"numbers of float32 .* however: .*'x1'"):
+            fitted(source, configured(scaling="none"))
+        found = fitted(source, configured(scaling="quantile")).transform(source)
+        assert np.isfinite(found).all()
+
     def test_missing_after_training_are_the_median_without_an_indicator(self) -> None:
         source = frame()
         source.loc[70, "x0"] = np.nan

@@ -275,6 +275,16 @@ class TestWhatWasOnceGuessed:
         table = load_table(DataConfig(source=f"parquet:{tmp_path}/t.parquet"))
         assert table.feature_names == ("when", "a")
 
+    def test_an_index_that_was_written_along_is_left_out(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        frame().to_csv(tmp_path / "t.csv")
+        config = DataConfig(source=f"csv:{tmp_path}/t.csv")
+        assert load_table(config).digest == table().digest
+        assert "has no name and counts rows" in caplog.text
+        frame().set_index(np.arange(N) * 2).to_csv(tmp_path / "t.csv")
+        assert load_table(config).feature_names[0] == "Unnamed: 0"
+
     @pytest.mark.parametrize("column", ["a", "y"])
     def test_values_too_large_to_average_are_refused(self, tmp_path: Path, column: str) -> None:
         draw = np.random.default_rng(0)
