@@ -32,12 +32,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import train_test_split
 
-from benchmarks.accuracy_tables import Labelled, Rows, put_aside, read, split_rows
 from benchmarks.storeless import search
 from pipeline import reference
 from pipeline.config import StudyConfig, parse_assignment, parse_config
-from pipeline.data import Splits, Task
+from pipeline.data import Rows, Splits, Table, Task, load_table, split_rows
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import TrialResult, TrialState
 from pipeline.space import Hyperparameters
@@ -109,21 +109,30 @@ def probabilities(
     return np.asarray(torch.softmax(logits, dim=1).numpy())
 
 
+def put_aside(rows: Rows, target: NDArray[np.float64], share: float, state: int) -> list[Rows]:
+    """The rest, and a stratified share of some rows."""
+    parts: list[Rows] = train_test_split(
+        rows, test_size=share, stratify=target[rows], random_state=state
+    )
+    return parts
+
+
 def score(
-    table: Labelled, rows: Rows, test: Rows, seed: int, trials: int, overrides: dict[str, object]
+    table: Table, rows: Rows, test: Rows, seed: int, trials: int, overrides: dict[str, object]
 ) -> float:
     """Balanced accuracy on test rows after a search and its finalists on the other rows."""
     train_rows, val_rows = put_aside(rows, table.target, 0.25, 1000 * seed)
     config = study_of(len(train_rows), seed, {"search.n_trials": trials, **overrides})
-    # The search is not even handed the test rows.
-    searched = split_rows(table, train_rows, val_rows, val_rows, 0).splits
+    # The search is not even told which the test rows are.
+    searched = split_rows(table, config.data, train_rows, val_rows, test[:0])
     finalists = best_of(config, searched, FINALISTS)
-    total = np.zeros((len(test), table.n_classes))
+    total = np.zeros((len(test), max(2, table.n_outputs)))
     for replicate in range(1, REPLICATES + 1):
         parts = put_aside(rows, table.target, 0.25, 1000 * seed + replicate)
-        prepared = split_rows(table, *parts, test, replicate)
-        for result in train(config, prepared.splits, finalists):
-            total += probabilities(config, prepared.splits, result, prepared.x_test)
+        splits = split_rows(table, config.data, *parts, test, replicate)
+        x_test, _ = splits.test_part(table)
+        for result in train(config, splits, finalists):
+            total += probabilities(config, splits, result, x_test)
     return float(100 * balanced_accuracy_score(table.target[test], total.argmax(axis=1)))
 
 
@@ -150,7 +159,9 @@ def measure(
     print("|---" * (3 + len(PUBLISHED)) + "|")
     scores: dict[str, list[float]] = {}
     for name in names:
-        table = read(folder / f"{name}.csv")
+        table = load_table(
+            study_of(1, 0, {"data.source": f"csv:{folder.absolute() / name}.csv"}).data
+        )
         rows, test = put_aside(np.arange(len(table.target)), table.target, 0.2, TEST_STATE)
         start = time.perf_counter()
         scores[name] = []

@@ -26,7 +26,7 @@ import torch
 
 from pipeline import reference
 from pipeline.config import StudyConfig
-from pipeline.data import Splits, Task
+from pipeline.data import Preprocessing, Splits, Target, Task
 from pipeline.population.team import PopulationTeam
 from pipeline.space import Hyperparameters
 
@@ -55,10 +55,7 @@ def make_splits(n_train: int, n_val: int, n_features: int) -> Splits:
         train_rows=rows[:n_train],
         val_rows=rows[n_train:],
         test_rows=rows[:0],
-        feature_mean=np.zeros(n_features),
-        feature_scale=np.ones(n_features),
-        target_mean=0.0,
-        target_scale=1.0,
+        preprocessing=Preprocessing((), {}, Target("target", Task.BINARY)),
     )
 
 

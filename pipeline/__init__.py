@@ -19,12 +19,14 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from pipeline.config import ConfigError, StudyConfig, load_config
+    from pipeline.predictor import Predictor
     from pipeline.study import StudyResult, run_study
 
-__all__ = ["ConfigError", "StudyConfig", "StudyResult", "load_config", "run_study"]
+__all__ = ["ConfigError", "Predictor", "StudyConfig", "StudyResult", "load_config", "run_study"]
 
 _HOME = {
     "ConfigError": "pipeline.config",
+    "Predictor": "pipeline.predictor",
     "StudyConfig": "pipeline.config",
     "StudyResult": "pipeline.study",
     "load_config": "pipeline.config",

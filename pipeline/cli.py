@@ -7,6 +7,7 @@ stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -76,14 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--data", type=_text, metavar="SOURCE", help="sklearn:NAME, csv:PATH, ...")
     run.add_argument("--target", type=_text, metavar="COLUMN", help="the target's column")
     run.add_argument("--device", type=_text, metavar="auto|cpu|cuda", help="where trials train")
-    run.add_argument(
-        "--set",
-        dest="assignments",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the study file, dotted; the value in TOML syntax",
-    )
+    _add_assignments(run)
     run.add_argument(
         "--resume",
         type=_flag,
@@ -94,6 +88,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="continue the newest run of this study",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    data = commands.add_parser(
+        "data", allow_abbrev=False, help="look at a table as a study would; nothing is trained"
+    )
+    data.add_argument("source", metavar="SOURCE", help="csv:PATH, parquet:PATH, openml:ID, ...")
+    data.add_argument("--target", type=_text, metavar="COLUMN", help="the target's column")
+    _add_assignments(data)
 
     reproduce = commands.add_parser(
         "reproduce", allow_abbrev=False, help="retrain one trial alone and compare its curve"
@@ -107,6 +108,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_assignments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the study file, dotted; the value in TOML syntax",
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     chosen = build_parser().parse_args(arguments)
@@ -114,9 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
-    command = {"run": _run, "reproduce": _reproduce, "report": _report}[chosen.command]
+    commands = {"run": _run, "data": _data, "reproduce": _reproduce, "report": _report}
     try:
-        return command(chosen)
+        return commands[chosen.command](chosen)
     except ConfigError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -129,6 +141,8 @@ def _run(chosen: argparse.Namespace) -> int:
     from pipeline.progress import report_progress
 
     config = _configure(chosen)
+    if chosen.quiet:
+        logging.getLogger("pipeline").setLevel(logging.ERROR)  # notes on the table, above all
     # The writing process gets ready while this one imports torch and reads the data.
     from pipeline import writer
     from pipeline.config import ConfigError
@@ -149,18 +163,25 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _configure(chosen: argparse.Namespace) -> StudyConfig:
-    from pipeline.config import FILE_SOURCES, load_config, parse_assignment
+    from pipeline.config import load_config, parse_assignment
 
     overrides: dict[str, Any] = dict(map(parse_assignment, chosen.assignments))
     for option, key in SHORTCUTS.items():
         if getattr(chosen, option) is not None:
             overrides[key] = getattr(chosen, option)
     if chosen.data is not None:
-        scheme, _, name = chosen.data.partition(":")
-        anchored = scheme in FILE_SOURCES and name
-        path = _where_called(name).absolute() if anchored else name
-        overrides["data.source"] = f"{scheme}:{path}"
+        overrides["data.source"] = _anchored(chosen.data)
     return load_config(_where_called(chosen.study), overrides)
+
+
+def _anchored(source: str) -> str:
+    """The source with an absolute path, if it has a path."""
+    from pipeline.config import FILE_SOURCES
+
+    scheme, _, name = source.partition(":")
+    if scheme in FILE_SOURCES and name:
+        return f"{scheme}:{_where_called(name).absolute()}"
+    return source
 
 
 def _where_called(name: str) -> Path:
@@ -177,6 +198,20 @@ def _where_called(name: str) -> Path:
         return Path(name)
     found = (folder / name for folder in ancestor_folders() if (folder / name).exists())
     return next(found, Path(name))
+
+
+def _data(chosen: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.config import parse_assignment, parse_config
+    from pipeline.overview import print_overview
+
+    overrides: dict[str, Any] = dict(map(parse_assignment, chosen.assignments))
+    overrides["data.source"] = _anchored(chosen.source)
+    if chosen.target is not None:
+        overrides["data.target"] = chosen.target
+    print_overview(parse_config('name = "table"', "the command line", Path.cwd(), overrides))
+    return 0
 
 
 def _reproduce(chosen: argparse.Namespace) -> int:

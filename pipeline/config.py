@@ -23,7 +23,10 @@ from pipeline.space import SearchSpace, Step
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 ScoreName = Literal["accuracy", "balanced_accuracy", "roc_auc", "log_loss", "r2", "rmse", "mae"]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 FILE_SOURCES = ("csv", "parquet")
+# A data frame handed over in Python: the name after the colon is for people.
+FRAME_SOURCE = "frame"
 
 
 class ConfigError(ValueError):
@@ -36,23 +39,38 @@ class _Section(BaseModel):
 
 def _known_source(source: str) -> str:
     scheme, _, name = source.partition(":")
-    if scheme not in ("sklearn", "synthetic", *FILE_SOURCES) or not name:
+    if scheme not in ("sklearn", "synthetic", "openml", FRAME_SOURCE, *FILE_SOURCES) or not name:
         raise ValueError(
-            "source must be sklearn:NAME, synthetic:NAME, csv:PATH or parquet:PATH, "
+            "source must be csv:PATH, parquet:PATH, openml:ID, sklearn:NAME or synthetic:NAME, "
             f"however: {source!r}"
         )
+    if scheme == "openml" and not (name.isascii() and name.isdigit()):
+        raise ValueError(f"an openml source must be openml:ID, a number, however: {source!r}")
     return source
 
 
 class DataConfig(_Section):
-    """Which table, which column of it, and how its rows are split."""
+    """Which table, what its columns are, what becomes of them, and how its rows are split."""
 
     source: Annotated[str, AfterValidator(_known_source)]
     target: str = ""
     task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    drop_missing_target: bool = False
+    drop: Names = ()
+    numeric: Names = ()
+    categorical: Names = ()
+    dates: Names = ()
+    scaling: Literal["standard", "quantile", "none"] = "standard"
+    max_levels: Count = 50
+    group: str = ""
+    time: str = ""
     test_size: Fraction = 0.2
     validation_size: Fraction = 0.2
     score: Literal["auto", ScoreName] = "auto"
+
+    def handed_over(self) -> DataConfig:
+        """The same of a data frame that is handed over, whatever the source was."""
+        return self.model_copy(update={"source": f"{FRAME_SOURCE}:data"})
 
     @model_validator(mode="after")
     def _rows_left_to_train_on(self) -> DataConfig:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pipeline.data import Splits, Table
 
 HISTORY_FILE = "history.csv"
+WEIGHTS_FILE = "weights.pt"
+STUDY_FILE = "study.toml"
+COLUMNS_FILE = "columns.csv"
+PREPROCESSING_FILE = "preprocessing.json"
 CURVES = {
     "loss/train": "train_loss",
     "loss/val": "val_loss",
@@ -84,7 +88,8 @@ class Description:
         params: `study.*` and `data.*`.
         source, digest: Of the data set.
         schema, profile: Of the data set, as MLflow shows them.
-        study_file: The study file, resolved.
+        files: The study file, resolved; what was found of each column; what a model must do to a
+            row. By name.
     """
 
     params: Mapping[str, str]
@@ -92,13 +97,17 @@ class Description:
     digest: str
     schema: Mapping[str, Any]
     profile: Mapping[str, Any]
-    study_file: str
+    files: Mapping[str, str]
 
 
 def describe_study(config: StudyConfig, table: Table, splits: Splits) -> Description:
     """The parent run's content, without the data themselves."""
+    from pipeline.data import columns_frame
+
     document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    params = {f"data.{key}": value for key, value in document.pop("data").items()}
+    data = document.pop("data").items()
+    # What is empty was left as it was.
+    params = {f"data.{key}": value for key, value in data if value not in ("", [])}
     params |= {
         "data.digest": table.digest,
         "data.task": str(table.task),
@@ -116,7 +125,11 @@ def describe_study(config: StudyConfig, table: Table, splits: Splits) -> Descrip
         digest=table.digest,
         schema={"features": list(table.feature_names[:50]), "target": table.target_name},
         profile={"num_rows": table.n_rows, "num_features": table.n_features},
-        study_file=config.to_toml(),
+        files={
+            STUDY_FILE: config.to_toml(),
+            COLUMNS_FILE: columns_frame(table, splits).to_csv(index=False),
+            PREPROCESSING_FILE: splits.preprocessing.to_json(),
+        },
     )
 
 
@@ -197,7 +210,7 @@ def write_files(folder: Path, trial: FinishedTrial, weights: bytes) -> None:
     )
     (folder / "learning_curve.png").write_bytes(picture)
     (folder / HISTORY_FILE).write_text(history_csv(result.history), encoding="utf-8")
-    (folder / "weights.pt").write_bytes(weights)
+    (folder / WEIGHTS_FILE).write_bytes(weights)
 
 
 def study_pictures(record: StudyRecord) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from pipeline.data import load_table, split
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import History, StopReason, TrialRecord, TrialResult
 from pipeline.tracking import read_trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,18 @@ class Comparison:
         )
 
 
-def reproduce(run_id: str) -> Comparison:
+def reproduce(run_id: str, data: pd.DataFrame | None = None) -> Comparison:
     """Retrains the trial of a run from what its run and its parent's study file say.
+
+    Args:
+        run_id: The trial's run.
+        data: The table, if it was handed over to the study, too.
 
     Raises:
         ConfigError: There is no such trial, or its data are not what they were.
     """
     record, config, digest = read_trial(run_id)
-    table = load_table(config.data)
+    table = load_table(config.data, data)
     if table.digest != digest:
         raise ConfigError(
             f"a trial must be reproduced on the data it was trained on (digest {digest}), "

@@ -94,6 +94,7 @@ class StudyResult:
 def run_study(
     config: StudyConfig,
     *,
+    data: pd.DataFrame | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
@@ -101,6 +102,7 @@ def run_study(
 
     Args:
         config: The study.
+        data: The table, in place of what `data.source` names.
         resume: Continue the newest run of this study in the tracking store, if there is one.
         on_progress: Called after every epoch of the population.
 
@@ -109,7 +111,9 @@ def run_study(
             study is not the one that began.
     """
     start_writer()
-    table = load_table(config.data)
+    if data is not None:
+        config = config.model_copy(update={"data": config.data.handed_over()})
+    table = load_table(config.data, data)
     splits = split(table, config.data, config.seed)
     description = describe_study(config, table, splits)
     with (

@@ -6,6 +6,7 @@ while a study runs: the training process hands over and waits (`recorder`).
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -26,6 +27,9 @@ from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
+    PREPROCESSING_FILE,
+    STUDY_FILE,
+    WEIGHTS_FILE,
     Description,
     EndedRun,
     FinishedTrial,
@@ -68,7 +72,6 @@ METRICS_PER_BATCH = 1000
 WRITER_NICENESS = 5
 PARENT_TAG = "mlflow.parentRunId"
 JOURNAL_TAG = "study.journal"
-STUDY_FILE = "study.toml"
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
@@ -375,6 +378,20 @@ def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
         return record, config, parent.data.params["data.digest"]
 
 
+def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
+    """Reads what predicts: the study, the trial's weights, the study's preprocessing as JSON.
+
+    Raises:
+        TrackingError: There is no such run, or it is no trial of a study.
+    """
+    _, config, _ = read_trial(run_id)
+    uri = tracking_uri()
+    with _at_store(uri):
+        parent_id = _get_run(client_of(uri), run_id).data.tags[PARENT_TAG]
+        weights = download(uri, run_id, WEIGHTS_FILE)
+        return config, weights, download(uri, parent_id, PREPROCESSING_FILE).decode()
+
+
 def download(uri: str, run_id: str, path: str) -> bytes:
     """One artifact's bytes."""
     from mlflow.artifacts import download_artifacts
@@ -439,6 +456,8 @@ def get_ready() -> None:
     """What the first trial's run would otherwise wait for; from then on, training goes first."""
     learning_curve_figure()
     _context_tags()
+    # loky collects garbage once a second: what was imported need not be looked through each time.
+    gc.freeze()
     if hasattr(os, "setpriority"):
         niceness = max(WRITER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
@@ -488,7 +507,7 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     if opened is None:
         client.update_run(old_id, status="RUNNING")
         client.set_tag(old_id, "study.state", "running")
-        client.log_text(old_id, description.study_file, STUDY_FILE)
+        client.log_text(old_id, description.files[STUDY_FILE], STUDY_FILE)
     else:
         client.update_run(opened, name=config.name)
         _describe(client, opened, description)
@@ -508,7 +527,8 @@ def _describe(client: MlflowClient, run_id: str, description: Description) -> No
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
     # The artifact store is probed by the first thing that belongs into it.
-    client.log_text(run_id, description.study_file, STUDY_FILE)
+    files = {name: text.encode() for name, text in description.files.items()}
+    _log_files(client, run_id, files)
     tags = [RunTag("study.state", "running")]
     entities = [Param(key, value) for key, value in description.params.items()]
     for start in range(0, len(entities), 100):

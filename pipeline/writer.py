@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -40,8 +41,13 @@ def _executor() -> Any:
 
 
 def _begin_work() -> None:
+    from loky import process_executor
+
     # Ctrl-C reaches every process of a terminal; only the study decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # loky replaces a worker that has grown since its first call, where psutil is there to tell.
+    # This one grows by all that it imports after that.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     atexit.register(gc.freeze)  # see __main__
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 

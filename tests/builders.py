@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.config import StudyConfig, parse_config
-from pipeline.data import Splits, Task
+from pipeline.data import Preprocessing, Splits, Target, Task
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import TrialResult
 from pipeline.space import Hyperparameters, Regularization
@@ -68,10 +68,7 @@ def tiny_splits(task: Task = Task.BINARY, replicate: int = 0) -> Splits:
         train_rows=rows[:N_TRAIN],
         val_rows=rows[N_TRAIN:],
         test_rows=rows[:0],
-        feature_mean=np.zeros(N_FEATURES),
-        feature_scale=np.ones(N_FEATURES),
-        target_mean=0.0,
-        target_scale=1.0,
+        preprocessing=Preprocessing((), {}, Target("target", task)),
     )
 
 

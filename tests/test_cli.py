@@ -34,7 +34,7 @@ class TestHelp:
     def test_every_command_is_listed(self, tmp_path: Path) -> None:
         done = command(tmp_path, "--help")
         assert done.returncode == 0
-        assert all(name in done.stdout for name in ("run", "reproduce", "report"))
+        assert all(name in done.stdout for name in ("run", "data", "reproduce", "report"))
 
 
 BAD_INPUT = {
@@ -95,6 +95,110 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert len(errors.splitlines()) == 1, errors
     assert place in errors
     assert set(tmp_path.iterdir()) == before
+
+
+TABLE = "size,colour,label\n" + "".join(
+    f"{n % 17},{('red', 'blue', '')[n % 3]},{'ab'[n % 2]}\n" for n in range(60)
+)
+BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "the file is empty"),
+    "header only": ("size,label\n", "at least 5 rows, however: 0"),
+    "one row": ("size,label\n1,a\n", "at least 5 rows, however: 1"),
+    "two rows": ("size,label\n1,a\n2,b\n", "at least 5 rows, however: 2"),
+    "ragged": (TABLE + "1,red\n", "line 62 has 2 fields, the header 3"),
+    "ragged the other way": (TABLE + "1,red,a,b\n", "Expected 3 fields in line 62, saw 4"),
+    "semicolons": (TABLE.replace(",", ";"), "separated by commas, however: by ';'"),
+    "binary": (bytes(range(256)), "it is binary"),
+    "UTF-16": (TABLE.encode("utf-16"), "it is UTF-16"),
+    "a name twice": (TABLE.replace("colour", "size"), "must be distinct, however: 'size'"),
+    "no target": (TABLE + "1,red,\n", "must not have missing values (data.drop_missing_target"),
+    "infinity": (TABLE + "inf,red,a\n", "must not have infinite values, however: 1"),
+    "thousands": (TABLE.replace("\n1,", '\n"1,000",'), "without thousands separators"),
+    "names of rows": (
+        "id,label\n" + "".join(f"n{n},{'ab'[n % 2]}\n" for n in range(60)),
+        "drop it: data.drop",
+    ),
+    "one class": (TABLE.replace(",b\n", ",a\n"), "at least two classes, however: only 'a'"),
+    "a class of one row": (TABLE + "3,red,c\n", "for three splits, however: 'c' has 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+@pytest.mark.parametrize("by", ["data", "run"])
+def test_a_bad_table_is_one_line_exit_code_2_and_nothing_written(
+    case: str,
+    by: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    content, expected = BAD_TABLES[case]
+    table = tmp_path / "t.csv"
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    arguments = ["data", f"csv:{table}"]
+    if by == "run":
+        text = 'name = "x"\n[data]\nsource = "csv:t.csv"\n'
+        arguments = ["run", study(tmp_path, text)]
+    before = set(tmp_path.iterdir())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/m.db")
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    errors = capfd.readouterr().err
+    assert len(errors.splitlines()) == 1, errors
+    assert expected in errors
+    assert f"(csv:{table}" in errors
+    assert set(tmp_path.iterdir()) == before
+
+
+class TestData:
+    def test_prints_what_a_study_would_make_of_a_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "t.csv").write_text(TABLE + "3,red,a\n3,red,a\n", encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        assert main(["data", "csv:t.csv"]) == 0
+        output = capfd.readouterr().out
+        for expected in (
+            f"csv:{tmp_path}/t.csv, digest ",
+            "62 rows, 3 columns, 2 of them features, which become 4 inputs",
+            "target: 'label', binary",
+            "copies: 11 rows have the features of another one; they share its split",
+            "(seed 0)",
+            "leaks:  none suspected",
+        ):
+            assert expected in output
+        for expected in (
+            r"size +numeric +0 +17 +standardized \(mean",
+            r"colour +categorical +20 +2 +one-hot: 2 levels, missing",
+            r"label +categorical +0 +2 +target",
+            r"a +32 +51\.6%",
+        ):
+            assert re.search(expected, output), expected
+        assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
+
+    def test_of_a_quantity_and_a_leak_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = "".join(f"{n},{n * n % 7},{n / 2}\n" for n in range(101))
+        (tmp_path / "t.csv").write_text("twice,noise,price\n" + rows, encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        assert main(["data", "csv:t.csv", "--set", 'data.drop=["noise"]']) == 0
+        output = capfd.readouterr().out
+        assert "target: 'price', regression\n        from 0 to 50, median 25" in output
+        assert "leaks:  'twice' alone tells the target (R squared 0.99" in output
+        assert "dropped: as data.drop says" in output
+        assert main(["data", "csv:t.csv", "--target", "noise"]) == 0
+        assert "target: 'noise', multiclass" in capfd.readouterr().out
+
+    def test_trains_nothing(self) -> None:
+        program = (
+            "import sys; from pipeline.cli import main; code = main(['data', 'sklearn:iris']);"
+            "print(code, sorted({'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT
+        )
+        assert done.stdout.splitlines()[-1] == "0 []"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

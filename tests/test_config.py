@@ -42,6 +42,15 @@ class TestDefaults:
                 "source": "sklearn:iris",
                 "target": "",
                 "task": "auto",
+                "drop_missing_target": False,
+                "drop": (),
+                "numeric": (),
+                "categorical": (),
+                "dates": (),
+                "scaling": "standard",
+                "max_levels": 50,
+                "group": "",
+                "time": "",
                 "test_size": 0.2,
                 "validation_size": 0.2,
                 "score": "auto",
@@ -182,6 +191,10 @@ WRONG_OVERRIDES = [
     ({"data.task": "ranking"}, "'ranking'", "data.task"),
     ({"data.source": "iris"}, "'iris'", "data.source"),
     ({"data.source": "csv:"}, "'csv:'", "data.source"),
+    ({"data.source": "openml:iris"}, "'openml:iris'", "data.source"),
+    ({"data.drop": "x"}, "'x'", "data.drop"),
+    ({"data.max_levels": 0}, "0", "data.max_levels"),
+    ({"data.scaling": "minmax"}, "'minmax'", "data.scaling"),
     ({"data.source": "http://example.org/t.csv"}, "'http://example.org/t.csv'", "data.source"),
     ({"data.test_size": 0.6, "data.validation_size": 0.4}, "1", "data"),
     ({"data.test_size": 0.0}, "0.0", "data.test_size"),
@@ -371,7 +384,13 @@ documents = st.fixed_dictionaries(
     {
         "name": st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20),
         "data": st.fixed_dictionaries(
-            {"source": st.sampled_from(["sklearn:iris", "csv:/a b/ü.csv", 'csv:/"q"\\t.csv'])}
+            {"source": st.sampled_from(["sklearn:iris", "csv:/a b/ü.csv", 'csv:/"q"\\t.csv'])},
+            optional={
+                "drop": st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
+                "scaling": st.sampled_from(["standard", "quantile", "none"]),
+                "drop_missing_target": st.booleans(),
+                "time": st.sampled_from(["", "when"]),
+            },
         ),
     },
     optional={

@@ -156,7 +156,7 @@ def test_mlproject_holds_entry_points_only() -> None:
     project = yaml.safe_load((ROOT / "MLproject").read_text())
     assert project.keys() == {"name", "conda_env", "entry_points"}
     assert project["name"] == PROJECT["name"]
-    assert project["entry_points"].keys() == {"main", "report", "reproduce"}
+    assert project["entry_points"].keys() == {"main", "data", "report", "reproduce"}
 
 
 def test_main_runs_the_default_study_without_any_parameter() -> None:
@@ -214,6 +214,13 @@ def test_report_and_reproduce_pass_the_run_id_on(entry_point: str, run_id: str) 
 def test_report_and_reproduce_need_a_run_id(entry_point: str) -> None:
     with pytest.raises(ExecutionException, match="run_id"):
         arguments(entry_point)
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_data_passes_source_and_target_on(value: str) -> None:
+    parsed = build_parser().parse_args(arguments("data", source=value, target=value))
+    assert (parsed.source, parsed.target) == (value, value)
+    assert build_parser().parse_args(arguments("data", source=value)).target is None
 
 
 @pytest.mark.parametrize("target", ["help", "study", "test", "check", "ui", "lock", "clean"])

@@ -95,7 +95,8 @@ def result(store: Path) -> StudyResult:
         patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
         space = "learning_rate = { low = 1e-3, high = 1e30, log = true }"
-        return run_study(small(store, "contract", space=space))
+        pruner = {"search.pruner": "median", "search.pruner_warmup": 1}
+        return run_study(small(store, "contract", space=space, **pruner))
 
 
 def runs_of(experiment_id: str) -> list[mlflow.entities.Run]:
@@ -234,7 +235,10 @@ class TestWhatMLflowShows:
         (dataset,) = run.inputs.dataset_inputs
         assert dataset.dataset.digest == run.data.params["data.digest"]
         names = {file.path for file in client.list_artifacts(result.parent_run_id)}
-        assert names == {"study.toml", "trials.csv", "report.html", "figures"}
+        assert names == {
+            *("study.toml", "columns.csv", "preprocessing.json"),
+            *("trials.csv", "report.html", "figures"),
+        }
         content = download(mlflow.get_tracking_uri(), result.parent_run_id, "trials.csv")
         logged = pd.read_csv(io.BytesIO(content))
         assert len(logged) == 17

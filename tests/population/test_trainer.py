@@ -456,9 +456,9 @@ class TestCurvesAreMeasuredAlike:
 class TestScores:
     @pytest.mark.parametrize("task", list(Task))
     def test_chosen_is_the_curve_and_all_are_of_the_kept_weights(self, task: Task) -> None:
-        splits = replace(
-            tiny_splits(task), target_scale=1.0 if task is not Task.REGRESSION else 7.3
-        )
+        splits, scale = tiny_splits(task), 1.0 if task is not Task.REGRESSION else 7.3
+        target = replace(splits.preprocessing.target, scale=scale)
+        splits = replace(splits, preprocessing=replace(splits.preprocessing, target=target))
         for name in scores_of(task):
             config = tiny_config({"data.score": name})
             results = train_all(config, splits, TRIALS[5:8], 3, torch.float64)
