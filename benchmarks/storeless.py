@@ -37,12 +37,9 @@ class _Recorder:
 
     def look(self) -> Opened:
         record = StudyRecord("", "study", "", "running", {}, (), "")
-        return Opened(Parent(f"sqlite:///{self.folder}/mlflow.db", "", "study"), record)
+        return Opened(Parent("", "", "study"), record, f"{self.folder}/journal", resumed=False)
 
     opened = look
-
-    def keep_journal(self, path: str) -> None:
-        pass
 
 
 def search(

@@ -53,7 +53,7 @@ class Recorder:
         self._stop_if_asked = stop_if_asked
         caller = tracking.Caller.here()
         self._opening = writer.submit(tracking.open_study, caller, config, description, resume)
-        self._asked: list[Future[None]] = [writer.submit(tracking.get_ready)]
+        self._ready = writer.submit(tracking.get_ready)
 
     def look(self) -> tracking.Opened | None:
         """The study's parent run, or None while it is still being opened.
@@ -66,10 +66,6 @@ class Recorder:
     def opened(self) -> tracking.Opened:
         """The study's parent run, waited for; raises as `look` does."""
         return self.wait(self._opening)
-
-    def keep_journal(self, path: str) -> None:
-        """Has the parent run say where Optuna's journal lies."""
-        self._asked.append(writer.submit(tracking.keep_journal, self.opened().parent, path))
 
     def forget(self, numbers: set[int]) -> StudyRecord:
         """Deletes runs of trials that were tracked but never told; returns what is left."""
@@ -104,8 +100,7 @@ class Recorder:
         """Closes the parent run: see `tracking.close_study`."""
         parent = self._opening.result().parent
         writer.submit(tracking.close_study, parent, state, metrics, files, note).result()
-        for future in self._asked:
-            future.result()
+        self._ready.result()
 
 
 def study_metrics(record: StudyRecord, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -40,7 +40,6 @@ from pipeline.recorder import Recorder, start_writer, study_metrics
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
-from pipeline.store import folder_of
 from pipeline.tracking import Opened, run_links
 
 if TYPE_CHECKING:
@@ -232,9 +231,9 @@ class Search:
     def recover(self) -> None:
         """Takes up a study that was cut off: told trials stand, asked ones train again."""
         opened = self.recorder.opened()
-        if opened.journal is None:
-            return  # there is none: this one begins
-        self.sampling.open_journal(Path(opened.journal))
+        if not opened.resumed:
+            return  # there is nothing to take up: this one begins
+        self._begin_journal(opened)
         self.again.extend(self.sampling.recover())
         self.records += self.recorder.forget({number for number, _ in self.again}).trials
         for record in self.records:
@@ -244,15 +243,13 @@ class Search:
             self._count(record.number, record.state, record.val_loss)
 
     def _begin_journal(self, opened: Opened) -> None:
-        """Optuna's journal begins once there is a parent run that can say where it lies."""
+        """Optuna's journal begins once there is a parent run that says where it lies."""
         if self.sampling.has_journal:
             return
-        folder, run_id = folder_of(opened.parent.uri), opened.parent.run_id
-        path = folder / "journals" / f"{run_id}.journal"
+        path = Path(opened.journal)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.timed("tell"):
             self.sampling.open_journal(path)
-        self.recorder.keep_journal(str(path))
 
     def _fill_free_slots(self) -> None:
         unasked = self.config.search.n_trials - self.sampling.n_asked

@@ -51,6 +51,7 @@ from pipeline.space import Hyperparameters, Regularization
 from pipeline.store import (
     TrackingError,
     absolute_uri,
+    folder_of,
     impatient,
     is_server,
     masked,
@@ -124,12 +125,14 @@ class Opened:
     Attributes:
         parent: Its place.
         record: The study, without trials.
-        journal: Where the journal of a resumed study lies; None for a new study.
+        journal: Where Optuna's journal of the study lies, or is to lie.
+        resumed: Whether there is one already.
     """
 
     parent: Parent
     record: StudyRecord
-    journal: str | None = None
+    journal: str
+    resumed: bool
 
 
 def open_study(
@@ -158,11 +161,6 @@ def open_study(
         client = client_of(uri)
         opened = _resume(client, config, description) if resume else None
         return opened or _start(client, config, description)
-
-
-def keep_journal(parent: Parent, path: str) -> None:
-    """Notes where Optuna's journal of a study lies: from now on it can be resumed."""
-    client_of(parent.uri).set_tag(parent.run_id, JOURNAL_TAG, path)
 
 
 def forget_trials(parent: Parent, numbers: set[int]) -> None:
@@ -485,13 +483,17 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
     if adopted:
         client.update_run(adopted, name=config.name)
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
+    journal = folder_of(parent.uri) / "journals" / f"{parent.run_id}.journal"
     try:
         _describe(client, parent.run_id, description)
+        # Before anything can be in the journal: whenever the program dies, it is found.
+        client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
     except Exception:
         with suppress(Exception):  # the first error is the one to hear of
             close_study(parent, "failed")
         raise
-    return Opened(parent, _study_record(client, client.get_run(parent.run_id), ()))
+    record = _study_record(client, client.get_run(parent.run_id), ())
+    return Opened(parent, record, str(journal), resumed=False)
 
 
 def _resume(client: MlflowClient, config: StudyConfig, description: Description) -> Opened | None:
@@ -501,9 +503,11 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
         return None
     _refuse_changes(client, run, config, description)
     journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
-    if not Path(journal).is_file():
-        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
     parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
+    children = _children(client, replace(parent, run_id=old_id))
+    exists = Path(journal).is_file()
+    if children and not exists:
+        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
     if opened is None:
         client.update_run(old_id, status="RUNNING")
         client.set_tag(old_id, "study.state", "running")
@@ -511,15 +515,15 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     else:
         client.update_run(opened, name=config.name)
         _describe(client, opened, description)
-        for child in _children(client, replace(parent, run_id=old_id)):
+        for child in children:
             client.set_tag(child.info.run_id, PARENT_TAG, opened)
         # Only now can the heir be resumed itself, and the other be spared.
-        keep_journal(parent, journal)
+        client.set_tag(opened, JOURNAL_TAG, journal)
         if run.info.status == "RUNNING":
             client.set_terminated(old_id, "KILLED")
         client.delete_run(old_id)
     record = _study_record(client, client.get_run(parent.run_id), ())
-    return Opened(parent, record, journal)
+    return Opened(parent, record, journal, resumed=exists)
 
 
 def _describe(client: MlflowClient, run_id: str, description: Description) -> None:

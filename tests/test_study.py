@@ -305,7 +305,7 @@ def test_what_optuna_believes_finished_has_its_run(store: Path) -> None:
         experiment = MlflowClient().get_experiment_by_name(config.name)
         runs = runs_of(experiment.experiment_id) if experiment else []
         path = next((r.data.tags[tag] for r in runs if (tag := "study.journal") in r.data.tags), "")
-        if not path:
+        if not Path(path).is_file():
             return []  # the store is still being opened
         storage = JournalStorage(JournalFileBackend(path))
         return optuna.load_study(study_name=config.name, storage=storage).trials
@@ -496,6 +496,26 @@ class TestResume:
     def test_resume_without_anything_to_resume_begins(self, store: Path) -> None:
         result = run_study(small(store, "begins", **{"search.n_trials": 2}), resume=True)
         assert len(result.record.trials) == 2
+
+    def test_a_study_that_died_before_its_first_record_is_taken_up(self, store: Path) -> None:
+        """The parent run says where the journal is to lie before there is one."""
+        config = small(store, "unborn", **{"search.n_trials": 3})
+        table = load_table(config.data)
+        splits = split(table, config.data, config.seed)
+        description = describe_study(config, table, splits)
+        opened = tracking.open_study(tracking.Caller.here(), config, description, resume=False)
+        assert not Path(opened.journal).exists()
+        result = run_study(config, resume=True)
+        assert result.parent_run_id == opened.parent.run_id
+        assert len(result.record.trials) == len(journal(result).trials) == 3
+
+    def test_a_study_whose_journal_is_gone_is_refused(self, store: Path) -> None:
+        config = small(store, "gone", **{"search.n_trials": 2})
+        result = run_study(config)
+        tags = MlflowClient().get_run(result.parent_run_id).data.tags
+        Path(tags["study.journal"]).unlink()
+        with pytest.raises(ConfigError, match="must have its journal, however: it is gone"):
+            run_study(config, resume=True)
 
     def test_a_changed_study_or_changed_data_are_refused(self, store: Path) -> None:
         path = store / "changing.csv"
