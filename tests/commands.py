@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from pipeline import tracking
 
 PROJECT = Path(__file__).parents[1]
 STUDY = """
@@ -27,6 +31,18 @@ pruner = "none"
 [space]
 patience = "off"
 """
+
+
+@cache
+def _blank_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return tracking._new_database(folder)
+
+
+def with_store(folder: Path) -> Path:
+    """A folder with an empty store, for what comes after MLflow's seconds of migrations."""
+    (folder / "mlflow.db").write_bytes(_blank_store())
+    return folder
 
 
 def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from pipeline.cli import main
-from tests.commands import PROJECT, command, environment, parents, runs, study
+from tests.commands import PROJECT, command, environment, parents, runs, study, with_store
 
 
 class TestHelp:
@@ -260,7 +260,7 @@ def test_run_report_reproduce(tmp_path: Path) -> None:
 
 
 def test_the_closing_table_is_readable_in_80_columns(tmp_path: Path) -> None:
-    done = command(tmp_path, "run", study(tmp_path), COLUMNS="80")
+    done = command(tmp_path, "run", study(with_store(tmp_path)), COLUMNS="80")
     assert done.returncode == 0, done.stderr
     assert "…" not in done.stdout
     for kind in ("none", "l1", "l2", "elastic_net", "weight_decay"):
@@ -291,7 +291,7 @@ def test_a_signal_while_the_store_is_made_leaves_one_that_works(tmp_path: Path) 
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
-    done = command(tmp_path, "run", study(tmp_path), "--n-trials", "2", "--quiet")
+    done = command(tmp_path, "run", study(with_store(tmp_path)), "--n-trials", "2", "--quiet")
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -299,7 +299,7 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
 def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
     tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
-    arguments = ["run", study(tmp_path, epochs=500), "--set", "search.population=2"]
+    arguments = ["run", study(with_store(tmp_path), epochs=500), "--set", "search.population=2"]
     running = _start(tmp_path, arguments)
     _wait_for_a_told_trial(tmp_path)
     running.send_signal(sent)
@@ -312,7 +312,7 @@ def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
 
 
 def test_what_a_killed_program_leaves_is_repaired(tmp_path: Path) -> None:
-    arguments = ["run", study(tmp_path, epochs=500), "--set", "search.population=2"]
+    arguments = ["run", study(with_store(tmp_path), epochs=500), "--set", "search.population=2"]
     running = _start(tmp_path, arguments)
     _wait_for_a_told_trial(tmp_path)
     running.kill()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.commands import PROJECT, environment, parents, runs, study
+from tests.commands import PROJECT, environment, parents, runs, study, with_store
 
 
 class TestMlflowRun:
@@ -34,7 +34,7 @@ class TestMlflowRun:
     def test_from_outside_adopts_the_run_that_was_opened(
         self, tmp_path: Path, address: str
     ) -> None:
-        path = study(tmp_path)
+        path = study(with_store(tmp_path))
         done = self.mlflow_run(
             tmp_path,
             tmp_path,
@@ -70,7 +70,7 @@ class TestMlflowRun:
         assert len(children) == 5
 
     def test_unknown_parameter_fails_with_one_line(self, tmp_path: Path) -> None:
-        done = self.mlflow_run(tmp_path, tmp_path, "-P", "nope=1")
+        done = self.mlflow_run(with_store(tmp_path), tmp_path, "-P", "nope=1")
         assert done.returncode != 0
         assert "unrecognized arguments: --nope 1" in done.stderr
         (run,) = runs(tmp_path)
