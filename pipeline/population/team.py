@@ -32,6 +32,9 @@ from pipeline.space import Hyperparameters
 # Fewer slots to a process are not worth another one; nor are more processes than this.
 FEWEST_SLOTS, MOST_PROCESSES = 4, 8
 
+# Small products have no use for more threads.
+MOST_THREADS = 4
+
 # Weight of the newest epoch in what an epoch is taken to last.
 NEWEST = 0.3
 
@@ -39,7 +42,8 @@ NEWEST = 0.3
 class PopulationTeam:
     """Trains up to K trials at the same time in one process or more.
 
-    torch's number of threads is one until `close`, which must be called.
+    `close` must be called: until then torch has one thread here, or a few where there is no other
+    process and there are cores to spare.
 
     Args:
         config: The study; its `search.population` is K.
@@ -66,7 +70,7 @@ class PopulationTeam:
         if n_processes is None:
             n_processes = _usual_processes(self.n_slots) if self._here.on_cpu else 1
         self.threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(1 if n_processes > 1 else _threads_alone(self.threads_before))
         self._helpers = [_Helper(config, splits) for _ in range(n_processes - 1)]
 
     @property
@@ -261,6 +265,11 @@ def _usual_processes(n_slots: int) -> int:
         return 1  # elsewhere a forked process cannot be relied on
     # torch's number of threads heeds affinity and OMP_NUM_THREADS: it is what may be used.
     return max(1, min(torch.get_num_threads(), n_slots // FEWEST_SLOTS, MOST_PROCESSES))
+
+
+def _threads_alone(cores: int) -> int:
+    # One is the writer's: two threads beside a busy process are far slower than one.
+    return max(1, min(cores - 1, MOST_THREADS))
 
 
 def _serve(

@@ -174,6 +174,18 @@ def test_as_many_processes_as_cores_if_each_has_enough_to_do(
     assert team._usual_processes(slots) == 1
 
 
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 1), (3, 2), (64, 4)])
+def test_a_process_alone_leaves_the_writer_a_core(
+    cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    with made(1):
+        pass
+    assert given == [expected, cores]
+
+
 def test_slots_go_where_an_epoch_ends_first() -> None:
     with made(2) as trainer:
         (helper,) = trainer._helpers
