@@ -19,18 +19,20 @@ def held_back() -> Iterator[Callable[[], None]]:
 
     Yields:
         What to call where it is safe to stop: it delivers the first signal that arrived, to the
-        handler that was there before. The end of the block delivers it too. A second SIGINT does
-        not wait: whoever sends it wants no more patience.
+        handler that was there before, or raises SystemExit where there was none. Later ones are
+        forgotten. The end of the block delivers it too. A second SIGINT does not wait: whoever
+        sends it wants no more patience.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # signals are the main thread's
         return
-    arrived: list[int] = []
+    arrived: list[signal.Signals] = []
 
     def hold(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in arrived:
+            arrived.clear()  # the closing of runs that follows must not be cut off by the first one
             raise KeyboardInterrupt
-        arrived.append(number)
+        arrived.append(signal.Signals(number))
 
     held = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, hold) for number in held}
@@ -41,9 +43,15 @@ def held_back() -> Iterator[Callable[[], None]]:
             signal.signal(*before.popitem())
 
     def deliver() -> None:
-        if arrived:
-            let_go()
-            os.kill(os.getpid(), arrived.pop(0))
+        if not arrived:
+            return
+        first = arrived[0]
+        arrived.clear()
+        unhandled = before.get(first) is signal.SIG_DFL
+        let_go()
+        if unhandled:
+            raise SystemExit(128 + first)  # the default would end the process on the spot
+        os.kill(os.getpid(), first)
 
     try:
         yield deliver

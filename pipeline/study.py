@@ -133,9 +133,11 @@ def run_study(
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
             # ended is told; what was in training stays asked, for a resume to train again.
             interrupted = not isinstance(error, Exception)
-            search.close()
-            with suppress(Exception):  # the first error is the one to hear of
-                recorder.finish("interrupted" if interrupted else "failed")
+            try:
+                search.close()
+            finally:
+                with suppress(Exception):  # the first error is the one to hear of
+                    recorder.finish("interrupted" if interrupted else "failed")
             raise
     return StudyResult(record, frame, record.best, search.seconds, recorder.opened().parent.uri)
 
@@ -202,7 +204,6 @@ class Search:
 
     def settle(self, wait_for_all: bool = False) -> None:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
-        self._begin_journal(self.recorder.opened())
         most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
         while self.written and (self.written[0][1].done() or len(self.written) > most):
             trial, written = self.written[0]
@@ -214,12 +215,12 @@ class Search:
             self.records.append(trial_record(trial, run_id))
 
     def _hand_over(self) -> None:
-        """Gives trials that ended to the recorder."""
+        """Gives trials that ended to the recorder; the journal is there before any run is."""
+        self._begin_journal(self.recorder.opened())
         with self.timed("track"):
             while self.ended:
-                trial = self.ended[0]
+                trial = self.ended.popleft()
                 self.written.append((trial, self.recorder.log(trial, weights_file(trial.result))))
-                self.ended.popleft()
 
     def close(self) -> None:
         """After an error: tells what can be told, gives up what cannot be written."""
@@ -252,7 +253,8 @@ class Search:
             self.sampling.open_journal(path)
 
     def _fill_free_slots(self) -> None:
-        unasked = self.config.search.n_trials - self.sampling.n_asked
+        # A resumed study may have asked for more trials than it is now to have.
+        unasked = max(0, self.config.search.n_trials - self.sampling.n_asked)
         to_fill = self.trainer.free_slots[: len(self.again) + unasked]
         self.trainer.expect(len(to_fill))
         for slot in to_fill:

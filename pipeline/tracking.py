@@ -1,7 +1,7 @@
 """Owns MLflow: the only file that knows it. One study is a parent run, one trial a child run.
 
-All of it but reading back is called in the writing process (`writer`), which alone imports MLflow
-while a study runs: the training process hands over and waits (`recorder`).
+What a study writes is written in the writing process (`writer`), which alone imports MLflow while a
+study runs: the training process hands over and waits (`recorder`).
 """
 
 from __future__ import annotations
@@ -441,8 +441,8 @@ def client_of(uri: str) -> MlflowClient:
 def warm_up(caller: Caller) -> None:
     """Gets the writing process ready beside the caller's own imports.
 
-    It makes the database that a study without a store will need, but in memory: nothing is written
-    before the study is known to be sound.
+    It makes the database that a study without a store will need, in a folder for temporary files:
+    nothing is written to its place before the study is known to be sound.
     """
     caller.take_place()
     path = sqlite_file(tracking_uri())
@@ -488,12 +488,16 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
         _describe(client, parent.run_id, description)
         # Before anything can be in the journal: whenever the program dies, it is found.
         client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
+        record = _study_record(client, client.get_run(parent.run_id), ())
     except Exception:
-        with suppress(Exception):  # the first error is the one to hear of
-            close_study(parent, "failed")
+        _give_up(parent)
         raise
-    record = _study_record(client, client.get_run(parent.run_id), ())
     return Opened(parent, record, str(journal), resumed=False)
+
+
+def _give_up(parent: Parent) -> None:
+    with suppress(Exception):  # the first error is the one to hear of
+        close_study(parent, "failed")
 
 
 def _resume(client: MlflowClient, config: StudyConfig, description: Description) -> Opened | None:
@@ -508,21 +512,25 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     exists = Path(journal).is_file()
     if children and not exists:
         raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
-    if opened is None:
-        client.update_run(old_id, status="RUNNING")
-        client.set_tag(old_id, "study.state", "running")
-        client.log_text(old_id, description.files[STUDY_FILE], STUDY_FILE)
-    else:
-        client.update_run(opened, name=config.name)
-        _describe(client, opened, description)
-        for child in children:
-            client.set_tag(child.info.run_id, PARENT_TAG, opened)
-        # Only now can the heir be resumed itself, and the other be spared.
-        client.set_tag(opened, JOURNAL_TAG, journal)
-        if run.info.status == "RUNNING":
-            client.set_terminated(old_id, "KILLED")
-        client.delete_run(old_id)
-    record = _study_record(client, client.get_run(parent.run_id), ())
+    try:
+        if opened is None:
+            client.log_text(old_id, description.files[STUDY_FILE], STUDY_FILE)
+            client.set_tag(old_id, "study.state", "running")
+            client.update_run(old_id, status="RUNNING")
+        else:
+            client.update_run(opened, name=config.name)
+            _describe(client, opened, description)
+            for child in children:
+                client.set_tag(child.info.run_id, PARENT_TAG, opened)
+            # Only now can the heir be resumed itself, and the other be spared.
+            client.set_tag(opened, JOURNAL_TAG, journal)
+            if run.info.status == "RUNNING":
+                client.set_terminated(old_id, "KILLED")
+            client.delete_run(old_id)
+        record = _study_record(client, client.get_run(parent.run_id), ())
+    except Exception:
+        _give_up(parent)
+        raise
     return Opened(parent, record, journal, resumed=exists)
 
 

@@ -43,8 +43,10 @@ def _executor() -> Any:
 def _begin_work() -> None:
     from loky import process_executor
 
-    # Ctrl-C reaches every process of a terminal; only the study decides what it means.
+    # Ctrl-C reaches every process of a terminal, and SIGTERM may be sent to all of a group; only
+    # the study decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # loky replaces a worker that has grown since its first call, where psutil is there to tell.
     # This one grows by all that it imports after that.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize

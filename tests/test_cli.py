@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -309,6 +310,29 @@ def test_a_signal_closes_the_runs_and_resume_completes_the_budget(
     assert parent.data.tags["study.state"] == "interrupted"
     assert not [run for run in runs(tmp_path) if run.info.status == "RUNNING"]
     _resume_completes(tmp_path, arguments)
+
+
+def test_a_signal_to_the_whole_group_is_the_studys_to_answer(tmp_path: Path) -> None:
+    """As `timeout` and service managers send it: to those that train and write beside it, too."""
+    arguments = ["run", study(with_store(tmp_path), epochs=500), "--set", "search.population=8"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=tmp_path,
+        env=environment(tmp_path, {"OMP_NUM_THREADS": "2"}),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for _ in range(600):
+        if list((tmp_path / "journals").glob("*.journal")):
+            break
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGTERM)
+    _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (143, "stopped; --resume continues the study\n")
+    (parent,) = parents(tmp_path)
+    assert parent.data.tags["study.state"] == "interrupted"
+    assert {run.info.status for run in runs(tmp_path)} <= {"FINISHED", "KILLED"}
 
 
 def test_what_a_killed_program_leaves_is_repaired(tmp_path: Path) -> None:

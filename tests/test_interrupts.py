@@ -113,3 +113,35 @@ def test_other_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert entered == [True]
+
+
+def test_what_was_not_delivered_is_forgotten() -> None:
+    """Runs are closed after the first signal: a second one that waited must not cut that off."""
+    closed = False
+
+    def interrupted() -> None:
+        nonlocal closed
+        with held_back() as stop_if_asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            finally:
+                stop_if_asked()
+                closed = True
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert closed
+
+
+def test_without_a_handler_sigterm_is_an_exit_that_can_be_tidied_up_after() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def interrupted() -> None:
+        with held_back() as stop_if_asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop_if_asked()
+
+    with pytest.raises(SystemExit) as caught:
+        interrupted()
+    assert caught.value.code == 143

@@ -493,6 +493,22 @@ class TestResume:
         assert len(longer.record.trials) == 11
         pd.testing.assert_frame_equal(longer.trials[:7], short.trials, check_dtype=False)
 
+    def test_resume_to_fewer_trials_than_were_asked_asks_no_more(self, store: Path) -> None:
+        config = small(store, "fewer")
+
+        def stop(progress: Progress) -> None:
+            if progress.done >= 6:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config, on_progress=stop)
+        shorter = small(store, "fewer", **{"search.n_trials": 3, "search.population": 2})
+        result = run_study(shorter, resume=True)
+        told = journal(result).trials
+        assert 6 <= len(told) <= 12  # those that had been asked, each of them once
+        assert [trial.number for trial in result.record.trials] == list(range(len(told)))
+        assert all(trial.state.is_finished() for trial in told)
+
     def test_resume_without_anything_to_resume_begins(self, store: Path) -> None:
         result = run_study(small(store, "begins", **{"search.n_trials": 2}), resume=True)
         assert len(result.record.trials) == 2

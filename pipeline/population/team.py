@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import warnings
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -209,6 +210,8 @@ class _Helper:
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
             self._process.start()
         far_end.close()
+        # At the program's end multiprocessing would ask politely, and wait.
+        weakref.finalize(self, self._process.kill)
         self.begun = False
         self.pace = _Pace()
         self.loads: list[tuple[int, Hyperparameters]] = []
@@ -237,7 +240,7 @@ class _Helper:
     def close(self) -> None:
         """Ends the process, whatever it is at."""
         self._connection.close()
-        self._process.terminate()
+        self._process.kill()
         self._process.join()
 
     def _ask(self, call: Callable[..., Any], *arguments: Any) -> None:
@@ -277,9 +280,10 @@ def _serve(
 ) -> None:
     """The far end: answers calls until the near end is gone."""
     near_end.close()  # this process's copy, which would outlive the other
-    # Ctrl-C reaches every process of a terminal; only the study decides what it means.
+    # Ctrl-C reaches every process of a terminal, and SIGTERM may be sent to all of a group; only
+    # the study decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     trainer = PopulationTrainer(config, splits)
     with suppress(EOFError, OSError):
         while True:
