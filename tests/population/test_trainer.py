@@ -491,7 +491,7 @@ class TestScores:
         assert list(result.scores) == ["accuracy", "balanced_accuracy", "log_loss"]
 
     def test_the_log_loss_of_a_weighted_trial_is_not_weighted(self) -> None:
-        result = alone(CASES[12], TRIALS[0])
+        result = alone(CASES[2], TRIALS[0])
         assert result.scores["log_loss"] != pytest.approx(result.val_loss, rel=1e-3)
 
     @pytest.mark.parametrize(
