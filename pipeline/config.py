@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -139,6 +140,23 @@ class SearchConfig(_Section):
     pruner_warmup: Annotated[int, Field(ge=0)] = 10
 
 
+class ConfirmConfig(_Section):
+    """How often the finalists of a search are trained again, and which of them is the champion."""
+
+    replicates: Annotated[int, Field(ge=0, le=1000)] = 20
+    rule: Literal["lowest", "one_standard_error"] = "lowest"
+    champion: Literal["average", "single"] = "average"
+
+    @field_validator("replicates")
+    @classmethod
+    def _enough_to_vary(cls, replicates: int) -> int:
+        if replicates == 1:
+            raise ValueError(
+                f"replicates must be 0 (no confirmation) or at least 2, however: {replicates}"
+            )
+        return replicates
+
+
 class StudyConfig(_Section):
     """A whole study file, validated."""
 
@@ -149,6 +167,7 @@ class StudyConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
     space: SearchSpace = SearchSpace()
+    confirm: ConfirmConfig = ConfirmConfig()
 
     @property
     def has_dropout(self) -> bool:

@@ -216,6 +216,80 @@ class TrialRecord:
         return self.scalars.get("val_loss", float("nan"))
 
 
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration that is trained again on fresh replicates.
+
+    Attributes:
+        name: Its first role.
+        roles: All of its roles: `baseline`, `winner`, `best_l1` and so on. Roles whose
+            hyperparameters are the same are one finalist.
+        hyperparameters: What is trained.
+        trial: The number of the trial it was in the search, None if it was none.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    hyperparameters: Hyperparameters
+    trial: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicateRecord:
+    """One finalist on one fresh replicate, as the tracking store tells of it.
+
+    Attributes:
+        finalist: Its name.
+        replicate: The replicate number, from 1: the search is replicate 0.
+        run_id: Its MLflow run.
+        state, stop_reason: What became of it, and why it ended.
+        scalars: What MLflow shows under `final/`, without the prefix: those of a trial, and
+            `test_loss` and `test_score`. Empty for a failed one but for `epochs`.
+    """
+
+    finalist: str
+    replicate: int
+    run_id: str
+    state: TrialState
+    stop_reason: StopReason
+    scalars: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Confirmation:
+    """The finalists of a search, trained again on fresh replicates.
+
+    Attributes:
+        finalists: In the order in which they are listed.
+        replicates: The replicate numbers, the same for every finalist.
+        records: One per finalist and replicate; fewer while the confirmation is not finished.
+        rows: How many rows each replicate trains on, and is validated on.
+    """
+
+    finalists: tuple[Finalist, ...]
+    replicates: tuple[int, ...]
+    records: tuple[ReplicateRecord, ...]
+    rows: tuple[int, int]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every finalist was trained on every replicate."""
+        return len(self.records) == len(self.finalists) * len(self.replicates)
+
+    def finalist(self, role: str) -> Finalist | None:
+        """The finalist that has this role."""
+        return next((each for each in self.finalists if role in each.roles), None)
+
+    def values(self, finalist: str, metric: str) -> Array:
+        """[R] values of one finalist, by replicate; NaN where there is none."""
+        found = {
+            each.replicate: each.scalars.get(metric, np.nan)
+            for each in self.records
+            if each.finalist == finalist
+        }
+        return np.array([found.get(number, np.nan) for number in self.replicates])
+
+
 @dataclass(frozen=True, eq=False)
 class StudyRecord:
     """One run of a study as the tracking store tells of it: all that a report may rest on.
@@ -227,6 +301,8 @@ class StudyRecord:
         params: The parent's params: `study.*` and `data.*`.
         trials: By number; those told so far.
         study_toml: The study file, resolved.
+        confirmation: Its finalists on fresh replicates, None before they are known or without
+            confirmation.
     """
 
     name: str
@@ -236,6 +312,7 @@ class StudyRecord:
     params: Mapping[str, str]
     trials: tuple[TrialRecord, ...]
     study_toml: str
+    confirmation: Confirmation | None = None
 
     @property
     def complete(self) -> list[TrialRecord]:
