@@ -126,6 +126,8 @@ class TrialResult:
         weights: A state_dict of `reference.build_network`, as arrays.
         scores: All scores of the validation split with the kept weights; empty without a kept
             epoch.
+        test: `loss`, `score` and all scores of the test split likewise; empty in a search, which
+            does not know it.
     """
 
     hyperparameters: Hyperparameters
@@ -135,6 +137,7 @@ class TrialResult:
     stop_reason: StopReason
     weights: Mapping[str, NDArray[np.floating]]
     scores: Mapping[str, float] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def state(self) -> TrialState:

@@ -59,15 +59,15 @@ def loss_gradient(
     task: Task,
     logits: Float[Tensor, "k b c"],
     target: Float[Tensor, "k_or_1 b"],
-    weights: Float[Tensor, " classes"] | None = None,
+    weights: Float[Tensor, "k_or_1 b"] | None = None,
 ) -> Float[Tensor, "k b c"]:
     """Gradient of each slot's mean loss over the batch, by its logits.
 
     Averaged over rows and summed over slots, so that a slot's gradient does not shrink with K.
-    With `weights`, a row's loss is multiplied by its class's before that.
+    With `weights`, a row's loss is multiplied by its own before that.
     """
     delta = _mean_gradient(task, logits, target)
-    return delta if weights is None else delta.mul_(row_weights(weights, target).unsqueeze(2))
+    return delta if weights is None else delta.mul_(weights.unsqueeze(2))
 
 
 def _mean_gradient(

@@ -6,7 +6,7 @@ drop units by the same uniform numbers: they differ by their hyperparameters alo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -16,11 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# What the tables of one replicate may take before they are drawn again at each step instead.
+# What a table of noise may take.
 TABLE_BYTES = 256 * 2**20
 
 # What remembered row orders may take.
 ORDER_BYTES = 64 * 2**20
+
+# A replicate and one of its epochs, from 1.
+Key = tuple[int, int]
 
 
 class Purpose(IntEnum):
@@ -85,17 +88,18 @@ def by_layer(
 
 
 class NoiseTables:
-    """The row orders and dropout noise of one replicate, drawn once an epoch for all slots.
+    """Row orders and dropout noise, drawn once a replicate and epoch for all slots that are there.
 
-    Slots at different epochs read different rows of one table. Where the table of a whole training
-    would take more than `TABLE_BYTES`, each step draws its own numbers: same values, more time.
+    Slots at different epochs read different rows of one table. Of as many keys as the table has
+    rows, the numbers are remembered; where not even those of one moment would fit into
+    `TABLE_BYTES`, each step draws its own: same values, more time.
 
     Args:
-        seed, replicate: The key's first part.
+        seed: The key's first part; the others are asked for as (replicate, epoch).
         n_rows: N, training rows.
         batch_size: B; the last batch of an epoch may be smaller.
         width: Units of all layers with dropout.
-        max_epochs: Epochs a trial may last.
+        n_keys: How many keys are worth remembering.
         dtype: Precision of training.
         device: Where training happens; numbers are drawn on the CPU, alike for every device.
     """
@@ -103,70 +107,79 @@ class NoiseTables:
     def __init__(
         self,
         seed: int,
-        replicate: int,
         *,
         n_rows: int,
         batch_size: int,
         width: int,
-        max_epochs: int,
+        n_keys: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._seed, self._replicate = seed, replicate
+        self._seed = seed
         self._n_rows, self._width = n_rows, width
         self._dtype, self._device = dtype, device
         self.batches = [
             slice(start, min(start + batch_size, n_rows)) for start in range(0, n_rows, batch_size)
         ]
-        fits = max_epochs * n_rows * width * dtype.itemsize <= TABLE_BYTES
+        row_bytes = max(1, n_rows * width * dtype.itemsize)
         # Virtual until written to: a study that stops early never pays for its late epochs.
-        shape = (max_epochs, n_rows * width)
-        self._table = torch.empty(shape, dtype=dtype, device=device) if fits else None
-        self._drawn: set[int] = set()
+        shape = (min(n_keys, TABLE_BYTES // row_bytes), n_rows * width)
+        self._table = torch.empty(shape, dtype=dtype, device=device)
+        self._drawn: dict[Key, int] = {}  # key -> row, the one that was used last at the end
         self._order = lru_cache(maxsize=max(2, ORDER_BYTES // (8 * n_rows)))(self._draw_order)
 
-    def row_orders(self, epochs: list[int]) -> list[Int[Tensor, " rows"]]:
-        """Row numbers per slot; of a single one if all slots are at the same epoch."""
-        return [self._order(epoch) for epoch in self._distinct(epochs)]
+    def row_orders(self, keys: Sequence[Key]) -> list[Int[Tensor, " rows"]]:
+        """Row numbers per slot; of a single one if the keys of all slots are the same."""
+        return [self._order(key) for key in _distinct(keys)]
 
-    def dropout(self, epochs: list[int]) -> Callable[[int], Float[Tensor, "slots units"]]:
-        """What to ask for the noise of a step (from 0) while slots are at these epochs.
+    def dropout(self, keys: Sequence[Key]) -> Callable[[int], Float[Tensor, "slots units"]]:
+        """What to ask for the noise of a step (from 0) while slots have these keys.
 
-        It answers a row per slot, or a single one if all are at the same epoch.
+        It answers a row per slot, or a single one if the keys of all slots are the same.
         """
-        epochs = self._distinct(epochs)
-        table = self._table
-        if table is None:
-            return lambda step: self._draw_rows(epochs, step)
-        for epoch in set(epochs) - self._drawn:
-            for step, units in enumerate(self._units):
-                table[epoch - 1, units] = self._draw(epoch, step)
-            self._drawn.add(epoch)
-        if len(epochs) == 1:
+        keys = _distinct(keys)
+        wanted = dict.fromkeys(keys)
+        if len(wanted) > len(self._table):
+            return lambda step: self._draw_rows(keys, step)
+        places = self._places(wanted)
+        if len(keys) == 1:
             sizes = [units.stop - units.start for units in self._units]
-            steps: Sequence[Tensor] = table[epochs[0] - 1][None].split(sizes, dim=1)
+            steps: Sequence[Tensor] = self._table[places[keys[0]]][None].split(sizes, dim=1)
             return steps.__getitem__
-        rows = torch.tensor(epochs, device=self._device) - 1
-        return lambda step: table[:, self._units[step]].index_select(0, rows)
+        rows = torch.tensor([places[key] for key in keys], device=self._device)
+        return lambda step: self._table[:, self._units[step]].index_select(0, rows)
+
+    def _places(self, wanted: Iterable[Key]) -> dict[Key, int]:
+        """Where the table has the keys' numbers: those it lacks take the place of the oldest."""
+        for key in wanted:  # none of these is among the oldest any more
+            if key in self._drawn:
+                self._drawn[key] = self._drawn.pop(key)
+        for key in wanted:
+            if key not in self._drawn:
+                full = len(self._drawn) == len(self._table)
+                row = self._drawn.pop(next(iter(self._drawn))) if full else len(self._drawn)
+                for step, units in enumerate(self._units):
+                    self._table[row, units] = self._draw(key, step)
+                self._drawn[key] = row
+        return self._drawn
 
     @cached_property
     def _units(self) -> list[slice]:
         """Where each step's numbers stand in an epoch's."""
         return [slice(b.start * self._width, b.stop * self._width) for b in self.batches]
 
-    @staticmethod
-    def _distinct(epochs: list[int]) -> list[int]:
-        return epochs[:1] if len(set(epochs)) == 1 else epochs
+    def _draw_order(self, key: Key) -> Int[Tensor, " rows"]:
+        return row_order(self._seed, *key, self._n_rows).to(self._device)
 
-    def _draw_order(self, epoch: int) -> Int[Tensor, " rows"]:
-        order = row_order(self._seed, self._replicate, epoch, self._n_rows)
-        return order.to(self._device)
+    def _draw_rows(self, keys: Sequence[Key], step: int) -> Float[Tensor, "slots units"]:
+        drawn = {key: self._draw(key, step) for key in dict.fromkeys(keys)}
+        return torch.stack([drawn[key] for key in keys])
 
-    def _draw_rows(self, epochs: list[int], step: int) -> Float[Tensor, "slots units"]:
-        drawn = {epoch: self._draw(epoch, step) for epoch in dict.fromkeys(epochs)}
-        return torch.stack([drawn[epoch] for epoch in epochs])
-
-    def _draw(self, epoch: int, step: int) -> Float[Tensor, " units"]:
+    def _draw(self, key: Key, step: int) -> Float[Tensor, " units"]:
         units = self._units[step]
-        noise = dropout_noise(self._seed, self._replicate, epoch, step, units.stop - units.start)
+        noise = dropout_noise(self._seed, *key, step, units.stop - units.start)
         return noise.to(self._device, self._dtype)
+
+
+def _distinct(keys: Sequence[Key]) -> Sequence[Key]:
+    return keys[:1] if len(set(keys)) == 1 else keys

@@ -19,7 +19,7 @@ from pipeline.config import ScoreName
 from pipeline.data import Task, r_squared
 
 
-class Part(NamedTuple):
+class Scored(NamedTuple):
     """Some rows of a split; `losses` are without class weights."""
 
     logits: Float[Tensor, "k b c"]
@@ -31,7 +31,7 @@ class Score(ABC):
     """One score, for one pass over a split."""
 
     @abstractmethod
-    def add(self, part: Part) -> None:
+    def add(self, part: Scored) -> None:
         """Takes the next rows."""
 
     @abstractmethod
@@ -70,11 +70,11 @@ def correct(
     return ((logits.squeeze(2) > 0) == (target > 0.5)).to(logits.dtype)
 
 
-def _losses(part: Part) -> Tensor:
+def _losses(part: Scored) -> Tensor:
     return part.losses
 
 
-def _absolute_errors(part: Part) -> Tensor:
+def _absolute_errors(part: Scored) -> Tensor:
     return (part.logits.squeeze(2) - part.target).abs_()
 
 
@@ -87,12 +87,12 @@ class _OfTheMean(Score):
     """A function of what each slot has on average over the rows."""
 
     def __init__(
-        self, rows: Callable[[Part], Tensor], conclude: Callable[[float, Tensor], float]
+        self, rows: Callable[[Scored], Tensor], conclude: Callable[[float, Tensor], float]
     ) -> None:
         self._rows, self._conclude = rows, conclude
         self._total: Tensor | float = 0.0
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Scored) -> None:
         self._total = self._total + self._rows(part).sum(dim=1, dtype=torch.float64)
 
     def values(self, target: Tensor) -> list[float]:
@@ -108,7 +108,7 @@ class _BalancedAccuracy(Score):
         self._task = task
         self._right: Tensor | float = 0.0
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Scored) -> None:
         # Counts: whole numbers, exact in any order.
         hits = correct(self._task, part.logits, part.target).double()
         right = hits.new_zeros(len(hits), max(2, part.logits.shape[2]))
@@ -130,7 +130,7 @@ class _RocAuc(Score):
         self._task = task
         self._parts: list[Tensor] = []
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Scored) -> None:
         # Logits of two classes are ranked as probabilities are; of more they are not.
         binary = self._task is Task.BINARY
         self._parts.append(part.logits if binary else torch.softmax(part.logits, dim=2))

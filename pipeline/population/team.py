@@ -10,12 +10,7 @@ so the choice may rest on the clock.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
 import time
-import warnings
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,12 +21,13 @@ import torch
 
 from pipeline.config import StudyConfig
 from pipeline.data import Splits
+from pipeline.population.forked import ForkedProcess, usual_processes
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
-# Fewer slots to a process are not worth another one; nor are more processes than this.
-FEWEST_SLOTS, MOST_PROCESSES = 4, 8
+# Fewer slots to a process are not worth another one.
+FEWEST_SLOTS = 4
 
 # Small products have no use for more threads.
 MOST_THREADS = 4
@@ -199,19 +195,8 @@ class _Helper:
     """Another process with a trainer, of which this is the near end."""
 
     def __init__(self, config: StudyConfig, splits: Splits) -> None:
-        # Forked, so that it has the data and all that was imported, at no cost. It computes on one
-        # thread and speaks to nobody but its near end: other threads' locks are none of its own.
-        context = multiprocessing.get_context("fork")
-        self._connection, far_end = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(far_end, self._connection, config, splits), daemon=True
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
-            self._process.start()
-        far_end.close()
-        # At the program's end multiprocessing would ask politely, and wait.
-        weakref.finalize(self, self._process.kill)
+        self._forked = ForkedProcess(_serve, config, splits)
+        self._connection = self._forked.connection
         self.begun = False
         self.pace = _Pace()
         self.loads: list[tuple[int, Hyperparameters]] = []
@@ -239,35 +224,26 @@ class _Helper:
 
     def close(self) -> None:
         """Ends the process, whatever it is at."""
-        self._connection.close()
-        self._process.kill()
-        self._process.join()
+        self._forked.close()
 
     def _ask(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:
             self._connection.send((call, arguments))
         except OSError as error:
-            raise self._lost() from error
+            raise self._forked.lost() from error
 
     def _answer(self) -> Any:
         try:
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise self._lost() from error
+            raise self._forked.lost() from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _lost(self) -> RuntimeError:
-        self._process.join(timeout=5)
-        return RuntimeError(f"a training process ended (exit code {self._process.exitcode})")
-
 
 def _usual_processes(n_slots: int) -> int:
-    if not sys.platform.startswith("linux"):
-        return 1  # elsewhere a forked process cannot be relied on
-    # torch's number of threads heeds affinity and OMP_NUM_THREADS: it is what may be used.
-    return max(1, min(torch.get_num_threads(), n_slots // FEWEST_SLOTS, MOST_PROCESSES))
+    return max(1, min(usual_processes(), n_slots // FEWEST_SLOTS))
 
 
 def _threads_alone(cores: int) -> int:
@@ -275,15 +251,8 @@ def _threads_alone(cores: int) -> int:
     return max(1, min(cores - 1, MOST_THREADS))
 
 
-def _serve(
-    connection: Connection, near_end: Connection, config: StudyConfig, splits: Splits
-) -> None:
+def _serve(connection: Connection, config: StudyConfig, splits: Splits) -> None:
     """The far end: answers calls until the near end is gone."""
-    near_end.close()  # this process's copy, which would outlive the other
-    # Ctrl-C reaches every process of a terminal, and SIGTERM may be sent to all of a group; only
-    # the study decides what they mean.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     trainer = PopulationTrainer(config, splits)
     with suppress(EOFError, OSError):
         while True:

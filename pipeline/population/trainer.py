@@ -6,7 +6,7 @@ moves into its row, so that stopped slots cost nothing. A slot's number never ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from pipeline.config import ConfigError, ScoreName, StudyConfig
-from pipeline.data import Splits
+from pipeline.data import Matrix, Splits
 from pipeline.population import adam, early_stopping
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
-from pipeline.population.losses import class_weights, loss_gradient, losses, row_weights
-from pipeline.population.noise import NoiseTables, initial_parameters
+from pipeline.population.losses import loss_gradient, losses, row_weights
+from pipeline.population.noise import Key, NoiseTables
 from pipeline.population.penalty import Penalty, coefficients
-from pipeline.population.scores import Part, make_score
+from pipeline.population.scores import Scored, make_score
+from pipeline.population.seats import Part, Seat, Seats
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.scores import chosen_score, final_scores
 from pipeline.space import Hyperparameters
@@ -31,9 +32,6 @@ EVALUATION_ROWS = 256
 # Rows whose losses are computed at a time: enough to be few, not so many as to outgrow the data.
 SCORED_ROWS = 4096
 
-# Steps whose row numbers are looked up at a time.
-STACKED_STEPS = 64
-
 # With one network in the batch, bmm may take another kernel, and other last bits, than with more:
 # a lone trial trains beside an idle row.
 FEWEST_ROWS = 2
@@ -41,12 +39,26 @@ FEWEST_ROWS = 2
 
 @dataclass
 class _Slot:
-    """A trial in training, or one that stopped and waits to be unloaded."""
+    """A trial in training, or one that stopped and waits to be unloaded.
 
-    hyperparameters: Hyperparameters
+    `trials` are the trial and those that are the same until they stop earlier.
+    """
+
+    trials: tuple[Hyperparameters, ...]
+    replicate: int
     learning_rate: float
     points: list[Point] = field(default_factory=list)
-    result: TrialResult | None = None
+    results: dict[Hyperparameters, TrialResult] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Its replicate, and the epoch that it trains next."""
+        return self.replicate, len(self.points) + 1
+
+    @property
+    def stopped(self) -> bool:
+        """Whether none of its trials trains any more."""
+        return len(self.results) == len(self.trials)
 
 
 def device_of(name: str) -> torch.device:
@@ -66,8 +78,10 @@ class PopulationTrainer:
 
     Args:
         config: The study; its `search.population` is K unless `n_slots` says otherwise.
-        splits: Training and validation rows, the same for all slots.
+        splits: Training and validation rows of a replicate, which slots train on unless another is
+            said.
         n_slots: K.
+        n_replicates: How many replicates slots may train on at a time.
         dtype: Precision of training.
 
     Raises:
@@ -89,14 +103,15 @@ class PopulationTrainer:
         splits: Splits,
         *,
         n_slots: int | None = None,
+        n_replicates: int = 1,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.n_slots = config.search.population if n_slots is None else n_slots
         if self.n_slots < 1:
             raise ValueError(f"population must be at least 1, however: {self.n_slots}")
-        self._training, self._model, self._splits = config.training, config.model, splits
+        self._training, self._model, self._task = config.training, config.model, splits.task
+        self._replicate = splits.replicate
         self._score = chosen_score(config.data, splits)
-        weights = class_weights(config.training, splits)
         sizes = (splits.n_features, *config.model.hidden, splits.n_outputs)
         self._layout = Layout(sizes)
         n_rows = max(self.n_slots, FEWEST_ROWS)
@@ -113,28 +128,25 @@ class PopulationTrainer:
         )
         self._rate = self._parameters.new_zeros(n_rows, 1)
 
-        self._initial = self._initial_parameters(config.seed)
+        self._seats = Seats(
+            config, splits, self._layout, n_seats=n_replicates, dtype=dtype, device=device
+        )
+        self._seats.admit(splits, None, set())
         dropped = zip(config.model.hidden, config.model.dropped, strict=True)
         self._noise = NoiseTables(
             config.seed,
-            splits.replicate,
             n_rows=len(splits.x_train),
             batch_size=config.training.batch_size,
             width=sum(width for width, drop in dropped if drop),
-            max_epochs=config.training.max_epochs,
+            # Of one replicate, slots are at any epoch; of many, all slots of one are at the same.
+            n_keys=config.training.max_epochs if n_replicates == 1 else n_replicates,
             dtype=dtype,
             device=device,
         )
-        # On the CPU, in single precision, these are the splits' own memory: no copy is made.
-        self._train_split, self._val_split = (
-            (torch.from_numpy(x).to(device, dtype), torch.from_numpy(y).to(device, dtype))
-            for x, y in ((splits.x_train, splits.y_train), (splits.x_val, splits.y_val))
-        )
-        self._class_weights = None if weights is None else self._train_split[0].new_tensor(weights)
         self._slots: dict[int, _Slot] = {}
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
-        self._scorer: tuple[Tensor, StackedMLP] | None = None
+        self._copies: dict[int, tuple[Tensor, StackedMLP]] = {}
 
     @property
     def on_cpu(self) -> bool:
@@ -147,20 +159,60 @@ class PopulationTrainer:
         return [slot for slot in range(self.n_slots) if slot not in self._slots]
 
     @torch.inference_mode()
-    def load(self, slot: int, hyperparameters: Hyperparameters) -> None:
-        """Puts a trial into a free slot; it trains from the next epoch on.
+    def admit(self, splits: Splits, test: tuple[Matrix, Matrix] | None = None) -> None:
+        """Makes the rows of another replicate known; one that no slot trains on makes room.
+
+        Args:
+            splits: Its training and validation rows.
+            test: Features and target of its test rows: results are then measured on them, too.
 
         Raises:
-            ValueError: The slot does not exist or holds a trial.
+            ValueError: There is no room, or it has more or fewer rows or features.
+            ConfigError: It has not the scores or weights that the study asks for.
+        """
+        in_use = {slot.replicate for slot in self._slots.values()}
+        self._seats.admit(splits, test, in_use)
+
+    @torch.inference_mode()
+    def load(
+        self,
+        slot: int,
+        hyperparameters: Hyperparameters,
+        *,
+        replicate: int | None = None,
+        shorter: Sequence[Hyperparameters] = (),
+    ) -> None:
+        """Puts a trial into a free slot; it trains from the next epoch on.
+
+        Args:
+            slot: The slot.
+            hyperparameters: The trial.
+            replicate: What it trains on; default: the first that was known.
+            shorter: Trials that differ from it by less patience alone. They are the same until
+                they stop, so they cost nothing: `unload_all` has their results.
+
+        Raises:
+            ValueError: The slot does not exist or holds a trial, the replicate is not known, or a
+                shorter trial differs by more than its patience.
         """
         if slot not in range(self.n_slots) or slot in self._slots:
             raise ValueError(f"a trial must be loaded into a free slot, however: {slot}")
+        replicate = self._replicate if replicate is None else replicate
+        if replicate not in self._seats:
+            raise ValueError(f"a replicate must be admitted first, however: {replicate}")
+        for trial in shorter:
+            if not _is_shorter(trial, hyperparameters):
+                raise ValueError(
+                    "trials that share a slot must differ by less patience alone, "
+                    f"however: {trial} and {hyperparameters}"
+                )
         rate = hyperparameters.learning_rate or self._training.learning_rate
         row = len(self._rows)
         self._rows.append(slot)
-        self._slots[slot] = _Slot(hyperparameters, rate)
-        self._parameters[row] = self._initial
-        self._best[row] = self._initial
+        self._slots[slot] = _Slot((hyperparameters, *shorter), replicate, rate)
+        initial = self._seats[replicate].initial
+        self._parameters[row] = initial
+        self._best[row] = initial
         adam.reset_row(self._adam, row)
         self._penalty.set_row(row, coefficients(hyperparameters), rate)
         self._rate[row] = hyperparameters.dropout
@@ -179,16 +231,15 @@ class PopulationTrainer:
         if not self._rows:
             return {}
         self._arrange(self._penalty.arrangement(len(self._rows)))
-        epochs = [len(self._slots[slot].points) + 1 for slot in self._rows]
-        self._train(epochs)
+        keys = [self._slots[slot].key for slot in self._rows]
+        self._train(keys)
         measured = self._evaluate()
         points = {
             slot: Point(epoch, *values)
-            for slot, epoch, values in zip(self._rows, epochs, measured, strict=True)
+            for slot, (_, epoch), values in zip(self._rows, keys, measured, strict=True)
         }
         return dict(sorted(self._stop(points).items()))
 
-    @torch.inference_mode()
     def unload(self, slot: int, stop_reason: StopReason = StopReason.PRUNED) -> TrialResult:
         """Empties a slot.
 
@@ -199,22 +250,19 @@ class PopulationTrainer:
         Raises:
             ValueError: The slot holds no trial.
         """
+        return self.unload_all(slot, stop_reason)[0]
+
+    @torch.inference_mode()
+    def unload_all(
+        self, slot: int, stop_reason: StopReason = StopReason.PRUNED
+    ) -> list[TrialResult]:
+        """`unload` of a slot that shorter trials share: theirs follow in the order given."""
         if slot not in self._slots:
             raise ValueError(f"only a loaded slot can be unloaded, however: {slot}")
-        if self._slots[slot].result is None:
+        if not self._slots[slot].stopped:
             self._retire(slot, stop_reason)
-        result = self._slots.pop(slot).result
-        assert result is not None
-        return result
-
-    def _initial_parameters(self, seed: int) -> Tensor:
-        flat = torch.zeros_like(self._parameters[:1])
-        drawn = initial_parameters(seed, self._splits.replicate, self._layout.sizes)
-        views = zip(self._layout.kernels(flat), self._layout.biases(flat), strict=True)
-        for (kernel_view, bias_view), (kernel, bias) in zip(views, drawn, strict=True):
-            kernel_view[0] = torch.from_numpy(kernel)
-            bias_view[0] = torch.from_numpy(bias)
-        return flat[0]
+        trial = self._slots.pop(slot)
+        return [trial.results[hyperparameters] for hyperparameters in trial.trials]
 
     def _arrange(self, order: list[int]) -> None:
         """Puts the rows in use into this order."""
@@ -241,80 +289,85 @@ class PopulationTrainer:
         model = self._model
         return StackedMLP(self._layout, model.activation, model.dropped, parameters, gradients)
 
+    def _copy_of(self, weights: Tensor) -> StackedMLP:
+        """A network over a copy of some [K, P] rows, wherever they stand."""
+        n_rows = max(len(weights), FEWEST_ROWS)
+        if n_rows not in self._copies:
+            kept = self._parameters.new_zeros(n_rows, self._layout.n_parameters)
+            self._copies[n_rows] = kept, self._network_over(kept, kept)
+        kept, network = self._copies[n_rows]
+        kept[: len(weights)] = weights
+        return network
+
     @torch.inference_mode()
-    def _train(self, epochs: list[int]) -> None:
+    def _train(self, keys: list[Key]) -> None:
         network = self._network()
         n_active, n_rows = len(self._rows), max(len(self._rows), FEWEST_ROWS)
         learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
         optimizer = adam.Stepper(self._parameters, self._gradients, self._adam, learning_rates)
         gather = self._penalty.gatherer(n_active, network.kernel_gradients)
         rates = DropoutRates.of(self._rate[:n_rows])
-        dropping = bool(rates.rate[:n_active].any())
-        noise = self._noise.dropout(epochs) if dropping else None
-        for step, (x, y) in enumerate(self._batches(epochs)):
-            logits = network.forward(x.expand(n_rows, *x.shape[-2:]), noise and noise(step), rates)
-            network.backward(loss_gradient(self._splits.task, logits, y, self._class_weights))
+        drops = (self._rate[:n_active, 0] > 0).tolist()
+        noise = None
+        if any(drops):
+            # What drops nothing keeps all units whatever the noise: that of another slot will do.
+            any_key = keys[drops.index(True)]
+            noisy = [key if drop else any_key for key, drop in zip(keys, drops, strict=True)]
+            noise = self._noise.dropout(noisy)
+        orders = self._noise.row_orders(keys)
+        replicates = [replicate for replicate, _ in keys[: len(orders)]]
+        batches = self._seats.batches(replicates, orders, self._training.batch_size)
+        for step, (x, y, weights) in enumerate(batches):
+            logits = network.forward(x.expand(n_rows, -1, -1), noise and noise(step), rates)
+            network.backward(loss_gradient(self._task, logits, y, weights))
             gather()
             optimizer.step()
-
-    def _batches(self, epochs: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Per step rows [K, B, D] and targets [K, B], or [B, D] and [1, B] where all are alike.
-
-        Row numbers are stacked for some steps at a time, as K times N of them would outgrow the
-        data.
-        """
-        orders, size = self._noise.row_orders(epochs), self._training.batch_size
-        x, y = self._train_split
-        for start in range(0, len(x), STACKED_STEPS * size):
-            part = slice(start, start + STACKED_STEPS * size)
-            stacked = torch.stack([order[part] for order in orders])
-            targets = y.take(stacked)
-            for rows, target in zip(stacked.split(size, 1), targets.split(size, 1), strict=True):
-                if len(orders) == 1:
-                    yield x.index_select(0, rows[0]), target
-                else:
-                    yield x.index_select(0, rows.flatten()).view(*rows.shape, -1), target
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
         """Per row in use: training and validation loss, training and validation score."""
-        network, only = self._network(), [self._score]
-        train_loss, (train_score,) = self._measure(network, self._train_split, only)
-        val_loss, (val_score,) = self._measure(network, self._val_split, only)
-        measured = zip(train_loss, val_loss, train_score, val_score, strict=True)
-        return list(measured)[: len(self._rows)]
+        measured: dict[int, tuple[float, float, float, float]] = {}
+        of_rows = np.array([self._slots[slot].replicate for slot in self._rows])
+        replicates = np.unique(of_rows)
+        for replicate in replicates.tolist():
+            rows = np.flatnonzero(of_rows == replicate)
+            network = (
+                self._network() if len(replicates) == 1 else self._copy_of(self._parameters[rows])
+            )
+            seat, only = self._seats[replicate], [self._score]
+            train_loss, (train_score,) = self._measure(network, seat, seat.train, only)
+            val_loss, (val_score,) = self._measure(network, seat, seat.val, only)
+            values = zip(train_loss, val_loss, train_score, val_score, strict=True)
+            measured |= zip(rows.tolist(), values, strict=False)  # there may be an idle row
+        return [measured[row] for row in range(len(self._rows))]
 
     def _measure(
-        self, network: StackedMLP, split: tuple[Tensor, Tensor], names: Sequence[ScoreName]
+        self, network: StackedMLP, seat: Seat, part: Part, names: Sequence[ScoreName]
     ) -> tuple[list[float], list[list[float]]]:
         """Mean loss, and scores by name, over a split's rows, per row of the network."""
-        task, n_slots, (x, y) = self._splits.task, network.n_slots, split
-        scores = [make_score(name, task, self._splits.target_scale) for name in names]
+        task, n_slots, (x, y) = self._task, network.n_slots, part
+        scores = [make_score(name, task, seat.splits.target_scale) for name in names]
         lost = x.new_zeros(n_slots, dtype=torch.float64)
         at_a_time = EVALUATION_ROWS if x.device.type == "cpu" else SCORED_ROWS
-        for inputs, part in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
-            target = part[None]
+        for inputs, some_y in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
+            target = some_y[None]
             logits = x.new_empty(n_slots, len(inputs), self._layout.sizes[-1])
             for some, out in zip(inputs.split(at_a_time), logits.split(at_a_time, 1), strict=True):
                 out.copy_(network.forward(some.expand(n_slots, -1, -1)))
             row_losses = losses(task, logits, target)
             for score in scores:
-                score.add(Part(logits, row_losses, target))
-            if self._class_weights is not None:
-                row_losses = row_losses * row_weights(self._class_weights, target)
+                score.add(Scored(logits, row_losses, target))
+            if seat.class_weights is not None:
+                row_losses = row_losses * row_weights(seat.class_weights, target)
             lost += row_losses.sum(dim=1, dtype=torch.float64)
         return (lost / len(x)).tolist(), [score.values(y) for score in scores]
 
-    def _all_scores(self, weights: Tensor) -> dict[str, float]:
-        """All scores of the validation rows with these weights."""
-        if self._scorer is None:
-            kept = self._parameters.new_empty(FEWEST_ROWS, self._layout.n_parameters)
-            self._scorer = kept, self._network_over(kept, kept)
-        kept, network = self._scorer
-        kept.copy_(weights)
-        names = final_scores(self._splits)
-        _, values = self._measure(network, self._val_split, names)
-        return {name: of_slots[0] for name, of_slots in zip(names, values, strict=True)}
+    def _scores(
+        self, network: StackedMLP, seat: Seat, part: Part, names: Sequence[ScoreName]
+    ) -> tuple[float, dict[str, float]]:
+        """Loss and scores of the network's first weights."""
+        loss, values = self._measure(network, seat, part, names)
+        return loss[0], {name: of_rows[0] for name, of_rows in zip(names, values, strict=True)}
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -336,9 +389,19 @@ class PopulationTrainer:
         for slot, reason in reasons.items():
             ended[slot] = replace(points[slot], stop_reason=reason)
             self._slots[slot].points.append(ended[slot])
+            self._stop_shorter(slot)
             if reason is not None:
                 self._retire(slot, reason)
         return ended
+
+    def _stop_shorter(self, slot: int) -> None:
+        """Fixes the results of trials that run out of patience before their slot's own does."""
+        trial, row = self._slots[slot], self._rows.index(slot)
+        waited = len(trial.points) - int(self._stopping.best_epoch[row])
+        for shorter in trial.trials[1:]:
+            over = shorter.patience != "off" and waited >= shorter.patience
+            if over and shorter not in trial.results and trial.points[-1].finite:
+                trial.results[shorter] = self._result(slot, shorter, StopReason.EARLY_STOPPING)
 
     def _reason(self, point: Point, out_of_patience: bool) -> StopReason | None:
         if not point.finite:
@@ -353,18 +416,9 @@ class PopulationTrainer:
         """Takes a trial out of training: its result is fixed, its row is given to the last one."""
         row, last = self._rows.index(slot), len(self._rows) - 1
         trial = self._slots[slot]
-        kept_epoch, weights = int(self._stopping.best_epoch[row]), self._best[row]
-        if trial.hyperparameters.patience == "off" and reason is not StopReason.DIVERGED:
-            kept_epoch, weights = len(trial.points), self._parameters[row]
-        trial.result = TrialResult(
-            hyperparameters=trial.hyperparameters,
-            replicate=self._splits.replicate,
-            history=History.of(trial.points),
-            kept_epoch=kept_epoch,
-            stop_reason=reason,
-            weights=self._layout.state_dict(weights),
-            scores=self._all_scores(weights) if kept_epoch else {},
-        )
+        for each in trial.trials:
+            if each not in trial.results:
+                trial.results[each] = self._result(slot, each, reason)
         self._rows[row] = self._rows[last]
         self._rows.pop()
         for stacked in (self._parameters, self._best, self._rate):
@@ -373,3 +427,39 @@ class PopulationTrainer:
         self._penalty.move_row(last, row)
         for state in vars(self._stopping).values():
             state[row] = state[last]
+
+    def _result(self, slot: int, trial: Hyperparameters, reason: StopReason) -> TrialResult:
+        """What a trial of a slot is worth if it stops now."""
+        row, points = self._rows.index(slot), self._slots[slot].points
+        seat = self._seats[self._slots[slot].replicate]
+        kept_epoch, weights = int(self._stopping.best_epoch[row]), self._best[row]
+        if trial.patience == "off" and reason is not StopReason.DIVERGED:
+            kept_epoch, weights = len(points), self._parameters[row]
+        scores: dict[str, float] = {}
+        test: dict[str, float] = {}
+        if kept_epoch:
+            network = self._copy_of(weights[None])
+            known = final_scores(seat.splits)
+            _, scores = self._scores(network, seat, seat.val, known)
+            if seat.test is not None:
+                names = list(dict.fromkeys((*known, self._score)))
+                loss, test = self._scores(network, seat, seat.test, names)
+                test |= {"loss": loss, "score": test[self._score]}
+        return TrialResult(
+            hyperparameters=trial,
+            replicate=seat.splits.replicate,
+            history=History.of(points),
+            kept_epoch=kept_epoch,
+            stop_reason=reason,
+            weights=self._layout.state_dict(weights),
+            scores=scores,
+            test=test,
+        )
+
+
+def _is_shorter(trial: Hyperparameters, other: Hyperparameters) -> bool:
+    """Whether a trial is another one with less patience."""
+    patience = trial.patience
+    if replace(trial, patience=other.patience) != other or patience == "off":
+        return False
+    return other.patience == "off" or patience < other.patience

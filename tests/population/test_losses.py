@@ -70,7 +70,7 @@ def test_weights_multiply_each_rows_part(task: Task, n_outputs: int, k_target: i
     logits, target = drawn(task, n_outputs, K, k_target)
     weights = torch.tensor([0.3, 2.7, 1.1, 0.7, 1.9, 0.1, 5.0], dtype=torch.float64)
     weights = weights[: max(2, n_outputs)]
-    gradient = loss_gradient(task, logits, target, weights)
+    gradient = loss_gradient(task, logits, target, row_weights(weights, target))
     of_rows = losses(task, logits, target) * row_weights(weights, target)
     logits.requires_grad_(True)
     expected = [
@@ -88,9 +88,11 @@ def test_a_rows_gradient_does_not_depend_on_the_batchs_other_classes(
 ) -> None:
     logits, target = drawn(task, n_outputs, K, 1)
     weights = torch.linspace(0.5, 3.0, max(2, n_outputs), dtype=torch.float64)
-    before = loss_gradient(task, logits, target, weights)[:, 0]
+    before = loss_gradient(task, logits, target, row_weights(weights, target))[:, 0]
     target[:, 1:] = 0
-    assert torch.equal(loss_gradient(task, logits, target, weights)[:, 0], before)
+    assert torch.equal(
+        loss_gradient(task, logits, target, row_weights(weights, target))[:, 0], before
+    )
 
 
 @given(

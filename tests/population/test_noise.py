@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.population import noise
-from pipeline.population.noise import NoiseTables, Purpose
+from pipeline.population.noise import Key, NoiseTables, Purpose
 
 keys = st.tuples(
     st.sampled_from(list(Purpose)),
@@ -103,47 +104,58 @@ N_ROWS, BATCH, WIDTH, EPOCHS = 23, 5, 7, 11
 def tables(dtype: torch.dtype = torch.float32) -> NoiseTables:
     return NoiseTables(
         3,
-        2,
         n_rows=N_ROWS,
         batch_size=BATCH,
         width=WIDTH,
-        max_epochs=EPOCHS,
+        n_keys=EPOCHS,
         dtype=dtype,
         device=torch.device("cpu"),
     )
 
 
 class TestTables:
-    @pytest.fixture(params=[2**28, 0], ids=["table", "beyond the budget"], autouse=True)
+    @pytest.fixture(params=["all", "three", "none"], autouse=True)
     def _budget(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(noise, "TABLE_BYTES", request.param)
+        """How many keys the table remembers."""
+        budget = {"all": 2**28, "three": 3 * N_ROWS * WIDTH * 4, "none": 0}[request.param]
+        monkeypatch.setattr(noise, "TABLE_BYTES", budget)
 
-    @pytest.mark.parametrize("epochs", [[1], [4, 4, 4], [7, 1, 7, 11], [11, 2]], ids=str)
-    def test_hold_the_keyed_numbers_of_each_slots_epoch(self, epochs: list[int]) -> None:
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            [(2, 1)],
+            [(2, 4), (2, 4), (2, 4)],
+            [(2, 7), (2, 1), (2, 7), (2, 11)],
+            [(2, 7), (5, 7), (2, 7), (5, 1)],
+        ],
+        ids=str,
+    )
+    def test_hold_the_numbers_of_each_slots_key(self, keys: list[Key]) -> None:
         table = tables()
-        orders = table.row_orders(epochs)
+        orders = table.row_orders(keys)
         for step, rows in enumerate(table.batches):
-            drawn = table.dropout(epochs)(step)
-            for slot, epoch in enumerate(epochs):
-                row = slot if len(set(epochs)) > 1 else 0
+            drawn = table.dropout(keys)(step)
+            for slot, key in enumerate(keys):
+                row = slot if len(set(keys)) > 1 else 0
                 n_units = (rows.stop - rows.start) * WIDTH
-                expected = noise.dropout_noise(3, 2, epoch, step, n_units)
-                assert torch.equal(drawn[row], expected)
-                assert torch.equal(orders[row], noise.row_order(3, 2, epoch, N_ROWS))
+                assert torch.equal(drawn[row], noise.dropout_noise(3, *key, step, n_units))
+                assert torch.equal(orders[row], noise.row_order(3, *key, N_ROWS))
 
     def test_one_row_serves_slots_in_lockstep(self) -> None:
-        table = tables()
-        assert [len(order) for order in table.row_orders([4, 4, 4])] == [N_ROWS]
-        assert table.dropout([4, 4, 4])(1).shape == (1, BATCH * WIDTH)
+        table, keys = tables(), [(2, 4)] * 3
+        assert [len(order) for order in table.row_orders(keys)] == [N_ROWS]
+        if len(table._table):
+            assert table.dropout(keys)(1).shape == (1, BATCH * WIDTH)
 
     def test_do_not_depend_on_what_was_asked_before(self) -> None:
         fresh, used = tables(), tables()
-        for epoch in (3, 1, 11, 2):
+        for replicate, epoch in itertools.product((0, 3), (3, 1, 11, 2)):
             for step in (4, 0):
-                used.dropout([epoch, 5])(step)
-            used.row_orders([epoch, 5])
-        assert torch.equal(used.dropout([2, 7])(4), fresh.dropout([2, 7])(4))
-        assert all(map(torch.equal, used.row_orders([2, 7]), fresh.row_orders([2, 7])))
+                used.dropout([(replicate, epoch), (3, 5)])(step)
+            used.row_orders([(replicate, epoch), (3, 5)])
+        keys = [(3, 2), (0, 7)]
+        assert torch.equal(used.dropout(keys)(4), fresh.dropout(keys)(4))
+        assert all(map(torch.equal, used.row_orders(keys), fresh.row_orders(keys)))
 
     def test_batches_cover_the_rows_with_a_smaller_one_at_the_end(self) -> None:
         sizes = [rows.stop - rows.start for rows in tables().batches]
@@ -151,4 +163,18 @@ class TestTables:
 
     def test_in_float64_hold_the_same_numbers(self) -> None:
         single, double = tables(), tables(torch.float64)
-        assert torch.equal(single.dropout([1, 2])(0).double(), double.dropout([1, 2])(0))
+        assert torch.equal(
+            single.dropout([(0, 1), (0, 2)])(0).double(), double.dropout([(0, 1), (0, 2)])(0)
+        )
+
+
+def test_a_full_table_remembers_what_was_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "TABLE_BYTES", 3 * N_ROWS * WIDTH * 4)
+    table = tables()
+    draws = []
+    draw = table._draw
+    monkeypatch.setattr(table, "_draw", lambda key, step: draws.append(key) or draw(key, step))
+    for keys in ([(0, 1), (0, 2)], [(0, 3)], [(0, 1)], [(0, 4)], [(0, 1), (0, 3)]):
+        table.dropout(keys)
+    assert list(dict.fromkeys(draws)) == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    assert len(draws) == 4 * len(table.batches)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.data import Task
 from pipeline.population.losses import losses
-from pipeline.population.scores import Part, correct, make_score
+from pipeline.population.scores import Scored, correct, make_score
 from pipeline.scores import scores_of
 
 K = 3
@@ -43,7 +43,7 @@ def scored(name: str, task: Task, logits: Tensor, target: Tensor, at_a_time: int
     score = make_score(name, task, SCALE)
     for part in torch.arange(len(target)).split(at_a_time):
         rows = target[part][None]
-        score.add(Part(logits[:, part], losses(task, logits[:, part], rows), rows))
+        score.add(Scored(logits[:, part], losses(task, logits[:, part], rows), rows))
     return score.values(target)
 
 

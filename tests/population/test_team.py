@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.config import StudyConfig
-from pipeline.population import team
+from pipeline.population import forked, team
 from pipeline.population.team import PopulationTeam
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import Point, StopReason, TrialResult
@@ -141,7 +141,7 @@ def test_a_process_that_is_killed_is_named() -> None:
         for slot in (0, 1):
             trainer.load(slot, Hyperparameters())
         (helper,) = trainer._helpers
-        os.kill(helper._process.pid or 0, signal.SIGKILL)
+        os.kill(helper._forked.process.pid or 0, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"a training process ended \(exit code -9\)"):
             trainer.train_epoch()
 
@@ -152,7 +152,7 @@ def test_closing_ends_the_processes_and_gives_the_threads_back() -> None:
     try:
         with made(3) as trainer:
             assert torch.get_num_threads() == 1
-            processes = [helper._process for helper in trainer._helpers]
+            processes = [helper._forked.process for helper in trainer._helpers]
             assert all(process.is_alive() for process in processes)
         assert torch.get_num_threads() == 3
         assert not set(processes) & set(multiprocessing.active_children())
@@ -168,9 +168,9 @@ def test_as_many_processes_as_cores_if_each_has_enough_to_do(
     threads: int, slots: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(team.sys, "platform", "linux")
+    monkeypatch.setattr(forked.sys, "platform", "linux")
     assert team._usual_processes(slots) == expected
-    monkeypatch.setattr(team.sys, "platform", "darwin")
+    monkeypatch.setattr(forked.sys, "platform", "darwin")
     assert team._usual_processes(slots) == 1
 
 
@@ -202,7 +202,7 @@ def test_a_team_does_not_outlive_its_study() -> None:
         "from tests.population.test_team import CONFIG, tiny_splits, PopulationTeam\n"
         "import time\n"
         "team = PopulationTeam(CONFIG, tiny_splits(), n_processes=3)\n"
-        "print(*(helper._process.pid for helper in team._helpers), flush=True)\n"
+        "print(*(helper._forked.process.pid for helper in team._helpers), flush=True)\n"
         "time.sleep(60)\n"
     )
     running = subprocess.Popen(

@@ -1,0 +1,207 @@
+"""Owns the training of some trials on many replicates, all in one population.
+
+Nothing that comes out depends on what else is trained, or where: so each process takes the next
+replicate when it has room, and its slots are filled with all trials of a replicate at once. They
+are at the same epoch then, and share its rows, its order and its noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.config import StudyConfig
+from pipeline.data import Matrix, Splits
+from pipeline.population.forked import ForkedProcess, usual_processes
+from pipeline.population.trainer import PopulationTrainer
+from pipeline.results import TrialResult
+from pipeline.space import Hyperparameters
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+# A replicate's rows, and features and target of its test rows.
+RowsOf = Callable[[int], tuple[Splits, tuple[Matrix, Matrix]]]
+
+# What is to be trained: trials by replicate.
+Todo = Mapping[int, Sequence[Hyperparameters]]
+
+# Slots of a process: enough for the matrix products, few enough for the cache.
+SLOTS = 48
+
+# What the rows of replicates that train at the same time may take in a process.
+ROWS_BYTES = 2**29
+
+
+def sharing_slots(trials: Sequence[Hyperparameters]) -> list[tuple[Hyperparameters, ...]]:
+    """Trials that differ by patience alone together, the most patient one first."""
+    groups: dict[Hyperparameters, list[Hyperparameters]] = defaultdict(list)
+    for trial in dict.fromkeys(trials):
+        groups[replace(trial, patience="off")].append(trial)
+    return [tuple(sorted(group, key=_patience, reverse=True)) for group in groups.values()]
+
+
+def train_replicates(
+    config: StudyConfig,
+    todo: Todo,
+    rows_of: RowsOf,
+    *,
+    n_processes: int | None = None,
+    while_waiting: Callable[[], None] | None = None,
+) -> Iterator[TrialResult]:
+    """Trains trials on replicates; results come as they end, in no order to rely on.
+
+    Args:
+        config: The study.
+        todo: What is to be trained.
+        rows_of: Makes a replicate's rows; called in the processes that train.
+        n_processes: How many train beside this one, which then waits; 0: this one trains itself.
+            None: as many as there are cores for.
+        while_waiting: Called a few times a second, and after each epoch where this process trains;
+            may raise.
+
+    Raises:
+        ConfigError: A replicate cannot be trained on.
+    """
+    while_waiting = while_waiting or _nothing
+    usual = min(usual_processes(), len(todo))
+    n_processes = (usual if usual > 1 else 0) if n_processes is None else n_processes
+    if n_processes == 0 or not todo:
+        yield from _train(config, todo, rows_of, iter(todo), while_waiting)
+        return
+    n_taken = multiprocessing.get_context("fork").Value("i", 0)
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        torch.set_num_threads(1)  # what is forked keeps it
+        processes = {}
+        for _ in range(n_processes):
+            process = stack.enter_context(
+                closing(ForkedProcess(_serve, config, todo, rows_of, n_taken))
+            )
+            processes[process.connection] = process
+        while processes:
+            while_waiting()
+            for connection in wait(list(processes), timeout=0.2):
+                assert isinstance(connection, Connection)
+                try:
+                    answer = connection.recv()
+                except (EOFError, OSError) as error:
+                    raise processes[connection].lost() from error
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer is None:
+                    del processes[connection]
+                else:
+                    yield answer
+
+
+def _serve(
+    connection: Connection,
+    config: StudyConfig,
+    todo: Todo,
+    rows_of: RowsOf,
+    n_taken: Synchronized[int],
+) -> None:
+    """The far end: sends results, an error, or None at the end."""
+    with suppress(OSError):  # the near end is gone
+        try:
+            for result in _train(config, todo, rows_of, _next_ones(todo, n_taken), _nothing):
+                connection.send(result)
+        except Exception as error:  # noqa: BLE001  # raised again at the near end
+            connection.send(error)
+        else:
+            connection.send(None)
+
+
+def _next_ones(todo: Todo, n_taken: Synchronized[int]) -> Iterator[int]:
+    """Replicates that no process has taken yet."""
+    numbers = list(todo)
+    while True:
+        with n_taken.get_lock():
+            place = n_taken.value
+            n_taken.value += 1
+        if place >= len(numbers):
+            return
+        yield numbers[place]
+
+
+def _train(
+    config: StudyConfig,
+    todo: Todo,
+    rows_of: RowsOf,
+    numbers: Iterator[int],
+    after_epoch: Callable[[], None],
+) -> Iterator[TrialResult]:
+    """In this process: replicates that are alike in one population, after it the others."""
+    while (first := next(numbers, None)) is not None:
+        others: list[int] = []
+        alike = itertools.chain([first], numbers)
+        yield from _train_alike(config, todo, rows_of, alike, others, after_epoch)
+        numbers = iter(others)
+
+
+def _train_alike(
+    config: StudyConfig,
+    todo: Todo,
+    rows_of: RowsOf,
+    numbers: Iterator[int],
+    others: list[int],
+    after_epoch: Callable[[], None],
+) -> Iterator[TrialResult]:
+    """Trains replicates that have as many rows and features as the first; notes the others."""
+    groups = {number: sharing_slots(trials) for number, trials in todo.items()}
+    most = max(map(len, groups.values()))
+    trainer: PopulationTrainer | None = None
+    running: dict[int, int] = {}  # slot -> replicate
+    n_seats, shape = 1, (0, 0)
+    while True:
+        while trainer is None or (
+            len(trainer.free_slots) >= most and len(set(running.values())) < n_seats
+        ):
+            number = next(numbers, None)
+            if number is None:
+                break
+            splits, test = rows_of(number)
+            if trainer is None:
+                shape, n_slots = splits.x_train.shape, max(1, SLOTS // most) * most
+                n_seats = min(n_slots, max(1, ROWS_BYTES // _bytes_of(splits, test)))
+                trainer = PopulationTrainer(config, splits, n_slots=n_slots, n_replicates=n_seats)
+            if splits.x_train.shape != shape:
+                others.append(number)
+                continue
+            trainer.admit(splits, test)
+            for slot, group in zip(trainer.free_slots, groups[number], strict=False):
+                trainer.load(slot, group[0], replicate=number, shorter=group[1:])
+                running[slot] = number
+        if trainer is None or not running:
+            return
+        points = trainer.train_epoch()
+        after_epoch()
+        for slot, point in points.items():
+            if point.stop_reason is not None:
+                del running[slot]
+                yield from trainer.unload_all(slot)
+
+
+def _bytes_of(splits: Splits, test: tuple[Matrix, Matrix]) -> int:
+    """What a replicate's rows take; those of training stand in a second place, too."""
+    arrays = (splits.x_train, splits.x_train, splits.x_val, *test)
+    return sum(array.nbytes for array in arrays)
+
+
+def _patience(trial: Hyperparameters) -> float:
+    return math.inf if trial.patience == "off" else float(trial.patience)
+
+
+def _nothing() -> None:
+    pass
