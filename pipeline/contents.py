@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.results import History, StudyRecord, TrialRecord, TrialResult, TrialState
-from pipeline.space import Regularization
+from pipeline.results import (
+    History,
+    StudyRecord,
+    TrialRecord,
+    TrialResult,
+    TrialState,
+)
+from pipeline.space import Hyperparameters, Regularization
 
 if TYPE_CHECKING:
     from pipeline.config import StudyConfig
@@ -30,6 +35,12 @@ CURVES = {
     "score/train": "train_score",
     "score/val": "val_score",
 }
+# MLflow's own mapping for Optuna's states.
+STATUS = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAILED: "FAILED",
+}
 
 
 class MetricPoint(NamedTuple):
@@ -42,14 +53,16 @@ class MetricPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run from its creation to its end.
+    """A child run from its creation to its end.
 
     Attributes:
         name: Shown in the UI.
-        tags, params: As MLflow's client would be given them.
+        tags, params: As MLflow's client would be given them, but for the parent's tag and those of
+            where it ran.
         metrics: In any order; steps of one key are distinct.
         status: One of MLflow's.
         started, ended: Milliseconds since 1970; metrics carry the second.
+        files: Artifacts by name.
     """
 
     name: str
@@ -59,6 +72,7 @@ class EndedRun:
     status: str
     started: int
     ended: int
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,18 +181,19 @@ def final_values(result: TrialResult) -> dict[str, float]:
         "weight_norm": result.weight_norm,
         "sparsity": result.sparsity,
     }
+    values |= {f"test_{name}": value for name, value in result.test.items()}
     if result.state is TrialState.FAILED:
         values = {}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     return {**finite, "epochs": float(len(result.history))}
 
 
-def trial_metrics(trial: FinishedTrial) -> list[MetricPoint]:
-    """The run's metrics: curves from step 1 on, a point an epoch, and `final/` at step 0.
+def metrics_of(result: TrialResult) -> list[MetricPoint]:
+    """A run's metrics: curves from step 1 on, a point an epoch, and `final/` at step 0.
 
     Finite values only: MLflow's UI hides a metric whose last value is NaN.
     """
-    history = trial.result.history
+    history = result.history
     epochs = np.flatnonzero(history.finite)
     points = []
     for name, curve in CURVES.items():
@@ -190,7 +205,7 @@ def trial_metrics(trial: FinishedTrial) -> list[MetricPoint]:
                 values[finite].tolist(), (epochs[finite] + 1).tolist(), strict=True
             )
         ]
-    scalars = final_values(trial.result).items()
+    scalars = final_values(result).items()
     return points + [MetricPoint(f"final/{name}", value, 0) for name, value in scalars]
 
 
@@ -202,15 +217,31 @@ def learning_curve_figure() -> Any:
     return LearningCurveFigure()
 
 
-def write_files(folder: Path, trial: FinishedTrial, weights: bytes) -> None:
-    """Writes the picture, the curves and the content of `weights.pt` into a folder."""
+def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
+    """The run of a trial; `weights` is the content of `weights.pt`."""
     result = trial.result
     picture = learning_curve_figure().png(
         trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
     )
-    (folder / "learning_curve.png").write_bytes(picture)
-    (folder / HISTORY_FILE).write_text(history_csv(result.history), encoding="utf-8")
-    (folder / WEIGHTS_FILE).write_bytes(weights)
+    return EndedRun(
+        name=f"trial-{trial.number:04d}",
+        tags={"stage": "search", "trial.number": str(trial.number), **end_tags(result)},
+        params=trial_params(trial),
+        metrics=metrics_of(result),
+        status=STATUS[result.state],
+        started=trial.started,
+        ended=trial.ended,
+        files={
+            "learning_curve.png": picture,
+            HISTORY_FILE: history_csv(result.history).encode(),
+            WEIGHTS_FILE: weights,
+        },
+    )
+
+
+def end_tags(result: TrialResult) -> dict[str, str]:
+    """How a training ended."""
+    return {"trial.state": str(result.state), "trial.stop_reason": str(result.stop_reason)}
 
 
 def study_pictures(record: StudyRecord) -> dict[str, bytes]:
@@ -231,17 +262,21 @@ def history_csv(history: History) -> str:
 
 
 def trial_params(trial: FinishedTrial) -> dict[str, str]:
-    """The run's params; those that do not apply are absent, but for `none`'s lambda of 0."""
-    chosen = trial.result.hyperparameters
+    """The run's params."""
+    params = params_of(trial.result.hyperparameters, trial.has_dropout)
+    return {**params, "replicate": str(trial.result.replicate)}
+
+
+def params_of(chosen: Hyperparameters, has_dropout: bool) -> dict[str, str]:
+    """Hyperparameters; those that do not apply are absent, but for `none`'s lambda of 0."""
     params: dict[str, Any] = {
         "regularization": chosen.regularization,
         "lambda": chosen.lambda_ if chosen.regularization is not Regularization.NONE else 0,
         "log10_lambda": float(np.log10(chosen.lambda_)) if chosen.lambda_ > 0 else None,
         "l1_ratio": chosen.l1_ratio,
-        "dropout": chosen.dropout if trial.has_dropout else None,
+        "dropout": chosen.dropout if has_dropout else None,
         "patience": chosen.patience,
         "learning_rate": chosen.learning_rate,
-        "replicate": trial.result.replicate,
     }
     return {key: str(value) for key, value in params.items() if value is not None}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # In a pipe, a line each time that another such share of the trials is done.
 LINES = 10
+CONFIRM_LINES = 4
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def report_progress(
 @contextmanager
 def _bar(config: StudyConfig) -> Iterator[Callable[[Progress], None]]:
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -46,16 +47,34 @@ def _bar(config: StudyConfig) -> Iterator[Callable[[Progress], None]]:
     )
     with Bars(*columns) as bars:
         bar = bars.add_task(escape(config.name), total=config.search.n_trials, status="starting")
-        yield lambda progress: bars.update(
-            bar, completed=progress.done, status=describe(progress, counts_only=True)
-        )
+        second: list[TaskID] = []
+
+        def show(progress: Progress) -> None:
+            if progress.confirmed is None:
+                status = describe(progress, counts_only=True)
+                bars.update(bar, completed=progress.done, status=status)
+                return
+            trained, total = progress.confirmed
+            if not second:
+                status = "trainings of finalists"
+                second.append(bars.add_task("confirmation", total=total, status=status))
+            bars.update(second[0], completed=trained)
+
+        yield show
 
 
 def _lines() -> Callable[[Progress], None]:
     started, shown = time.monotonic(), 0
+    confirmed = 0
 
     def show(progress: Progress) -> None:
-        nonlocal shown
+        nonlocal shown, confirmed
+        if progress.confirmed is not None:
+            trained, total = progress.confirmed
+            if trained * CONFIRM_LINES // total > confirmed:
+                confirmed = trained * CONFIRM_LINES // total
+                print(f"{trained} of {total} trainings of finalists done", flush=True)
+            return
         share = progress.done * LINES // progress.n_trials
         if share > shown or (progress.done == progress.n_trials and shown < LINES):
             shown = share

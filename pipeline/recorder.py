@@ -6,15 +6,15 @@ store, and hears of what went wrong there at the next look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline import tracking, writer
 from pipeline.config import StudyConfig
-from pipeline.contents import Description, FinishedTrial
+from pipeline.contents import Description, EndedRun, FinishedTrial
 from pipeline.results import StudyRecord, TrialState
 
 Result = TypeVar("Result")
@@ -78,6 +78,14 @@ class Recorder:
         parent = self.opened().parent
         return writer.submit(tracking.write_trial, parent, trial, weights)
 
+    def log_runs(self, runs: Sequence[EndedRun]) -> Future[list[str]]:
+        """Hands child runs over, to be written together; `wait` for their ids."""
+        return writer.submit(tracking.write_runs, self.opened().parent, runs)
+
+    def delete(self, run_ids: Sequence[str]) -> None:
+        """Deletes child runs that ended."""
+        self.wait(writer.submit(tracking.delete_runs, self.opened().parent, run_ids))
+
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""
         while not future.done():
@@ -86,8 +94,8 @@ class Recorder:
         return future.result()
 
     @staticmethod
-    def abandon(written: list[Future[str]]) -> None:
-        """Gives up trials that cannot be written; what the writer has begun, it ends first."""
+    def abandon(written: Sequence[Future[Any]]) -> None:
+        """Gives up runs that cannot be written; what the writer has begun, it ends first."""
         wait_for([future for future in written if not future.cancel()])
 
     def finish(

@@ -10,6 +10,7 @@ In outline:
                 result = trainer.unload(slot)
                 recorder.log(trial, result); sampling.tell(trial, result)
         once a run stands in MLflow: sampling.record(trial)   # track before tell
+    confirm(finalists): on fresh replicates               # pipeline.confirm.course
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING
 
 from pipeline import writer
 from pipeline.config import StudyConfig
+from pipeline.confirm.course import confirm
+from pipeline.confirm.runs import finalist_runs
 from pipeline.contents import (
     FinishedTrial,
     describe_study,
@@ -32,12 +35,12 @@ from pipeline.contents import (
     trial_record,
     weights_file,
 )
-from pipeline.data import load_table, split
+from pipeline.data import Table, load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer, study_metrics
-from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
+from pipeline.results import Confirmation, Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened, run_links
@@ -51,7 +54,14 @@ BACKLOG = 4
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is, told after every epoch of the population."""
+    """How far a study is, told after every epoch of the population.
+
+    Attributes:
+        n_trials: To be searched.
+        complete, pruned, failed, running: How many of them are.
+        best: Number and validation loss of the best one.
+        confirmed: In confirmation: how many trainings have ended, of how many.
+    """
 
     n_trials: int
     complete: int
@@ -59,6 +69,7 @@ class Progress:
     failed: int
     running: int
     best: tuple[int, float] | None
+    confirmed: tuple[int, int] | None = None
 
     @property
     def done(self) -> int:
@@ -126,8 +137,13 @@ def run_study(
             if resume:
                 search.recover()
             search.run()
+            trainer.close()  # its cores and memory are the confirmation's
+            with search.timed("confirm"):
+                confirmation = search.confirm(table)
             with search.timed("conclude"):
-                record, frame, files, note = _conclusion(recorder.opened(), search.records)
+                record, frame, files, note = _conclusion(
+                    recorder.opened(), search.records, confirmation
+                )
             recorder.finish("complete", study_metrics(record, search.seconds), files, note)
         except BaseException as error:
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
@@ -171,6 +187,7 @@ class Search:
     again: deque[tuple[int, Hyperparameters]] = field(default_factory=deque)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: tuple[int, float] | None = None
+    confirmed: Confirmation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -201,6 +218,27 @@ class Search:
         import pipeline.report  # noqa: F401
 
         self.settle(wait_for_all=True)
+
+    def confirm(self, table: Table) -> Confirmation | None:
+        """Trains the finalists on fresh replicates."""
+
+        def show(trained: int, of: int) -> None:
+            self._show_progress((trained, of))
+
+        started = _now()
+        confirmation = confirm(
+            self.config,
+            table,
+            self.records,
+            self.recorder,
+            before=self.confirmed,
+            on_trained=show,
+            stop_if_asked=self.stop_if_asked,
+        )
+        if confirmation is not None:
+            runs = finalist_runs(confirmation, self.config.has_dropout, started, _now())
+            self.recorder.wait(self.recorder.log_runs(runs))
+        return confirmation
 
     def settle(self, wait_for_all: bool = False) -> None:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
@@ -236,12 +274,14 @@ class Search:
             return  # there is nothing to take up: this one begins
         self._begin_journal(opened)
         self.again.extend(self.sampling.recover())
-        self.records += self.recorder.forget({number for number, _ in self.again}).trials
-        for record in self.records:
-            for val_loss in record.history.val_loss.tolist():
-                self.pruner.report(record.number, val_loss)
-            self.pruner.finish(record.number, record.state)
-            self._count(record.number, record.state, record.val_loss)
+        record = self.recorder.forget({number for number, _ in self.again})
+        self.records += record.trials
+        self.confirmed = record.confirmation
+        for trial in self.records:
+            for val_loss in trial.history.val_loss.tolist():
+                self.pruner.report(trial.number, val_loss)
+            self.pruner.finish(trial.number, trial.state)
+            self._count(trial.number, trial.state, trial.val_loss)
 
     def _begin_journal(self, opened: Opened) -> None:
         """Optuna's journal begins once there is a parent run that says where it lies."""
@@ -298,11 +338,13 @@ class Search:
         if state is TrialState.COMPLETE and better:
             self.best = (number, val_loss)
 
-    def _show_progress(self) -> None:
+    def _show_progress(self, confirmed: tuple[int, int] | None = None) -> None:
         if self.on_progress is not None:
             counts = {str(state): count for state, count in self.counts.items()}
             n_trials, running = self.config.search.n_trials, len(self.running)
-            self.on_progress(Progress(n_trials, **counts, running=running, best=self.best))
+            self.on_progress(
+                Progress(n_trials, **counts, running=running, best=self.best, confirmed=confirmed)
+            )
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -316,13 +358,14 @@ class Search:
 
 
 def _conclusion(
-    opened: Opened, trials: list[TrialRecord]
+    opened: Opened, trials: list[TrialRecord], confirmation: Confirmation | None
 ) -> tuple[StudyRecord, pd.DataFrame, dict[str, bytes], str]:
     """The study as it ended, its table, and the parent run's files and description."""
+    from pipeline.confirm.comparison import pairs_frame, summary_frame
     from pipeline.report import render, summary_markdown, trials_frame
 
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
-    record = replace(opened.record, trials=in_order, state="complete")
+    record = replace(opened.record, trials=in_order, state="complete", confirmation=confirmation)
     drawn = writer.submit(study_pictures, record)
     frame = trials_frame(record)
     files = {
@@ -331,6 +374,9 @@ def _conclusion(
         "report.html": render(record, run_links(record, opened.parent.uri)).encode(),
         **{f"figures/{name}": picture for name, picture in drawn.result().items()},
     }
+    if confirmation is not None:
+        files["confirm/summary.csv"] = summary_frame(confirmation).to_csv(index=False).encode()
+        files["confirm/pairs.csv"] = pairs_frame(confirmation).to_csv(index=False).encode()
     return record, frame, files, summary_markdown(record)
 
 

@@ -13,12 +13,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
     PREPROCESSING_FILE,
+    STATUS,
     STUDY_FILE,
     WEIGHTS_FILE,
     Description,
@@ -36,12 +37,13 @@ from pipeline.contents import (
     flat,
     learning_curve_figure,
     read_history,
-    trial_metrics,
-    trial_params,
-    write_files,
+    trial_run,
 )
 from pipeline.results import (
+    Confirmation,
+    Finalist,
     History,
+    ReplicateRecord,
     StopReason,
     StudyRecord,
     TrialRecord,
@@ -73,11 +75,6 @@ METRICS_PER_BATCH = 1000
 WRITER_NICENESS = 5
 PARENT_TAG = "mlflow.parentRunId"
 JOURNAL_TAG = "study.journal"
-STATUS = {
-    TrialState.COMPLETE: "FINISHED",
-    TrialState.PRUNED: "KILLED",
-    TrialState.FAILED: "FAILED",
-}
 PARENT_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -164,14 +161,25 @@ def open_study(
 
 
 def forget_trials(parent: Parent, numbers: set[int]) -> None:
-    """Deletes runs of trials that were tracked but never told: they are trained again."""
+    """Deletes runs of trials that were tracked but never told: they are trained again.
+
+    The finalists' averages go, too: they are of replicates that may not be all.
+    """
     client = client_of(parent.uri)
     for run in _children(client, parent):
+        tags = run.data.tags
         unfinished = run.info.status in ("RUNNING", "SCHEDULED")
-        if unfinished or int(run.data.tags.get("trial.number", -1)) in numbers:
+        average = tags.get("stage") == "confirm" and "replicate" not in tags
+        if unfinished or average or int(tags.get("trial.number", -1)) in numbers:
             if unfinished:
                 client.set_terminated(run.info.run_id, "FAILED")
             client.delete_run(run.info.run_id)
+
+
+def delete_runs(parent: Parent, run_ids: Sequence[str]) -> None:
+    """Deletes child runs that ended."""
+    for run_id in run_ids:
+        client_of(parent.uri).delete_run(run_id)
 
 
 def close_study(
@@ -210,34 +218,22 @@ def write_trial(parent: Parent, trial: FinishedTrial, weights: bytes) -> str:
         trial: What is written.
         weights: The content of `weights.pt`.
     """
-    result = trial.result
-    run = EndedRun(
-        name=f"trial-{trial.number:04d}",
-        tags={
-            PARENT_TAG: parent.run_id,
-            "stage": "search",
-            "trial.number": str(trial.number),
-            "trial.state": str(result.state),
-            "trial.stop_reason": str(result.stop_reason),
-            **_context_tags(),
-        },
-        params=trial_params(trial),
-        metrics=trial_metrics(trial),
-        status=STATUS[result.state],
-        started=trial.started,
-        ended=trial.ended,
-    )
+    return write_runs(parent, [trial_run(trial, weights)])[0]
+
+
+def write_runs(parent: Parent, runs: Sequence[EndedRun]) -> list[str]:
+    """Writes child runs from their creation to their end; returns their ids, in order."""
+    common = {PARENT_TAG: parent.run_id, **_context_tags()}
+    runs = [replace(run, tags={**common, **run.tags}) for run in runs]
     client = client_of(parent.uri)
     store = _database(client)
-    with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), trial, weights)
-        if store is not None:
-            return _write_at_once(store, parent, run, folder)
-        return _write_by_client(client, parent, run, folder)
+    if store is not None:
+        return _write_at_once(store, parent, runs)
+    return [_write_by_client(client, parent, run) for run in runs]
 
 
-def _write_at_once(store: SqlAlchemyStore, parent: Parent, run: EndedRun, folder: str) -> str:
-    """First the files, then the run, in one transaction: nothing else reads it half-written."""
+def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedRun]) -> list[str]:
+    """First the files, then the runs, in one transaction: nothing else reads one half-written."""
     import uuid
 
     from mlflow.entities import LifecycleStage, SourceType
@@ -247,34 +243,37 @@ def _write_at_once(store: SqlAlchemyStore, parent: Parent, run: EndedRun, folder
 
     from pipeline.transaction import insert_run
 
-    tables, run_id = _tables(), uuid.uuid4().hex
+    tables, run_ids = _tables(), [uuid.uuid4().hex for _ in runs]
     assert tables is not None  # or `_database` had told no store
     root = _artifact_root(store, parent.experiment_id)
-    artifact_uri = append_to_uri_path(root, run_id, store.ARTIFACTS_FOLDER_NAME)
-    get_artifact_repository(artifact_uri).log_artifacts(folder)
+    places = [append_to_uri_path(root, each, store.ARTIFACTS_FOLDER_NAME) for each in run_ids]
+    for run, place in zip(runs, places, strict=True):
+        if run.files:
+            with _folder_of(run.files) as folder:
+                get_artifact_repository(place).log_artifacts(folder)
     columns = {
         "source_type": SourceType.to_string(SourceType.UNKNOWN),
         "source_name": "",
         "entry_point_name": "",
         "source_version": "",
-        "user_id": run.tags.get(MLFLOW_USER, "unknown"),
         "deleted_time": None,
         "lifecycle_stage": LifecycleStage.ACTIVE,
     }
     with store.ManagedSessionMaker(read_only=False) as session:
-        insert_run(
-            session,
-            tables,
-            replace(run, tags={**run.tags, MLFLOW_RUN_NAME: run.name}),
-            run_id=run_id,
-            experiment_id=parent.experiment_id,
-            artifact_uri=artifact_uri,
-            columns=columns,
-        )
-    return run_id
+        for run, run_id, place in zip(runs, run_ids, places, strict=True):
+            insert_run(
+                session,
+                tables,
+                replace(run, tags={**run.tags, MLFLOW_RUN_NAME: run.name}),
+                run_id=run_id,
+                experiment_id=parent.experiment_id,
+                artifact_uri=place,
+                columns={**columns, "user_id": run.tags.get(MLFLOW_USER, "unknown")},
+            )
+    return run_ids
 
 
-def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun, folder: str) -> str:
+def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun) -> str:
     """The way of a store behind a server, or of one whose tables are not known."""
     from mlflow.entities import Param
 
@@ -283,7 +282,8 @@ def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun, folder
     ).info.run_id
     try:
         # First the files: to place them MLflow reads the run back, with all metrics it has by then.
-        client.log_artifacts(run_id, folder)
+        if run.files:
+            _log_files(client, run_id, run.files)
         metrics = [_metric(key, value, run.ended, step) for key, value, step in run.metrics]
         params = [Param(key, value) for key, value in run.params.items()]
         client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
@@ -340,12 +340,16 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
         if "study.state" not in run.data.tags:
             raise TrackingError(f"a report is of a study's parent run, however: {run_id} ({uri})")
         parent = Parent(uri, run.info.experiment_id, run_id)
-        trials = [
-            _read_trial(parent, child)
-            for child in _children(client, parent)
-            if child.data.tags.get("stage") == "search" and child.info.status in STATUS.values()
+        ended = [
+            child for child in _children(client, parent) if child.info.status in STATUS.values()
         ]
-        return _study_record(client, run, trials)
+        of_stage = {
+            stage: [child for child in ended if child.data.tags.get("stage") == stage]
+            for stage in ("search", "confirm")
+        }
+        trials = [_read_trial(parent, child) for child in of_stage["search"]]
+        record = _study_record(client, run, trials)
+        return replace(record, confirmation=_confirmation(record, of_stage["confirm"]))
 
 
 def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
@@ -568,8 +572,9 @@ def _refuse_changes(
         )
     text = download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode()
     before = parse_config(text, STUDY_FILE, Path("/"))
-    # More trials and wider populations continue a study; anything else makes it another one.
-    free = {"search": {"n_trials", "population"}}
+    # More trials and wider populations continue a study, and confirmation comes after it; anything
+    # else makes it another one.
+    free: Any = {"search": {"n_trials", "population"}, "confirm": True}
     old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
     new = dict(flat(config.model_dump(mode="json", by_alias=True, exclude=free)))
     for key in sorted(old.keys() | new.keys()):
@@ -581,12 +586,18 @@ def _refuse_changes(
 
 
 def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    with _folder_of(files) as folder:
+        client.log_artifacts(run_id, folder)
+
+
+@contextmanager
+def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        client.log_artifacts(run_id, folder)
+        yield folder
 
 
 def _uri_set() -> str:
@@ -653,29 +664,71 @@ def _read_trial(parent: Parent, run: Run) -> TrialRecord:
 
 
 def _trial_record(run: Run, history: History) -> TrialRecord:
-    params, tags = run.data.params, run.data.tags
-    patience = params["patience"]
-    ratio, rate = params.get("l1_ratio"), params.get("learning_rate")
+    tags = run.data.tags
     return TrialRecord(
         number=int(tags["trial.number"]),
         run_id=run.info.run_id,
         state=TrialState(tags["trial.state"]),
         stop_reason=StopReason(tags["trial.stop_reason"]),
-        hyperparameters=Hyperparameters(
-            regularization=Regularization(params["regularization"]),
-            lambda_=float(params["lambda"]),
-            l1_ratio=None if ratio is None else float(ratio),
-            dropout=float(params.get("dropout", 0)),
-            patience="off" if patience == "off" else int(patience),
-            learning_rate=None if rate is None else float(rate),
-        ),
-        replicate=int(params["replicate"]),
+        hyperparameters=_hyperparameters(run),
+        replicate=int(run.data.params["replicate"]),
         history=history,
-        scalars={
-            key.removeprefix("final/"): value
-            for key, value in run.data.metrics.items()
-            if key.startswith("final/")
-        },
+        scalars=_scalars(run),
+    )
+
+
+def _hyperparameters(run: Run) -> Hyperparameters:
+    params = run.data.params
+    patience = params["patience"]
+    ratio, rate = params.get("l1_ratio"), params.get("learning_rate")
+    return Hyperparameters(
+        regularization=Regularization(params["regularization"]),
+        lambda_=float(params["lambda"]),
+        l1_ratio=None if ratio is None else float(ratio),
+        dropout=float(params.get("dropout", 0)),
+        patience="off" if patience == "off" else int(patience),
+        learning_rate=None if rate is None else float(rate),
+    )
+
+
+def _scalars(run: Run) -> dict[str, float]:
+    return {
+        key.removeprefix("final/"): value
+        for key, value in run.data.metrics.items()
+        if key.startswith("final/")
+    }
+
+
+def _confirmation(record: StudyRecord, runs: Iterable[Run]) -> Confirmation | None:
+    """What confirm runs tell, without the finalists' averages, which follow from them."""
+    runs = [run for run in runs if "replicate" in run.data.tags]
+    if not runs:
+        return None
+    finalists, records = {}, []
+    for run in runs:
+        tags = run.data.tags
+        number = tags.get("finalist.trial")
+        finalists[int(tags["finalist.place"])] = Finalist(
+            name=tags["finalist"],
+            roles=tuple(tags["finalist.roles"].split()),
+            hyperparameters=_hyperparameters(run),
+            trial=None if number is None else int(number),
+        )
+        records.append(
+            ReplicateRecord(
+                finalist=tags["finalist"],
+                replicate=int(tags["replicate"]),
+                run_id=run.info.run_id,
+                state=TrialState(tags["trial.state"]),
+                stop_reason=StopReason(tags["trial.stop_reason"]),
+                scalars=_scalars(run),
+            )
+        )
+    return Confirmation(
+        finalists=tuple(finalists[place] for place in sorted(finalists)),
+        replicates=tuple(range(1, int(record.params["study.confirm.replicates"]) + 1)),
+        records=tuple(sorted(records, key=lambda each: (each.finalist, each.replicate))),
+        rows=(int(record.params["data.train_rows"]), int(record.params["data.val_rows"])),
     )
 
 

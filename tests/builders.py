@@ -30,6 +30,8 @@ learning_rate = 0.01
 [search]
 n_trials = 7
 population = 3
+[confirm]
+replicates = 0
 """
 
 N_FEATURES = 7

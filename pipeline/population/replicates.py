@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -29,14 +30,40 @@ from pipeline.space import Hyperparameters
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
-# A replicate's rows, and features and target of its test rows.
-RowsOf = Callable[[int], tuple[Splits, tuple[Matrix, Matrix]]]
+
+class Rows(NamedTuple):
+    """A replicate's rows.
+
+    Attributes:
+        splits: Training and validation rows.
+        test: Features and target of the test rows.
+    """
+
+    splits: Splits
+    test: tuple[Matrix, Matrix]
+
+
+class Trained(NamedTuple):
+    """A trial that ended on a replicate.
+
+    Attributes:
+        result: What it left behind; `result.replicate` says which.
+        preprocessing: The replicate's, as JSON.
+        started: When its training began, in milliseconds since 1970.
+    """
+
+    result: TrialResult
+    preprocessing: str
+    started: int
+
+
+RowsOf = Callable[[int], Rows]
 
 # What is to be trained: trials by replicate.
 Todo = Mapping[int, Sequence[Hyperparameters]]
 
 # Slots of a process: enough for the matrix products, few enough for the cache.
-SLOTS = 48
+SLOTS = 128
 
 # What the rows of replicates that train at the same time may take in a process.
 ROWS_BYTES = 2**29
@@ -57,7 +84,7 @@ def train_replicates(
     *,
     n_processes: int | None = None,
     while_waiting: Callable[[], None] | None = None,
-) -> Iterator[TrialResult]:
+) -> Iterator[Trained]:
     """Trains trials on replicates; results come as they end, in no order to rely on.
 
     Args:
@@ -141,7 +168,7 @@ def _train(
     rows_of: RowsOf,
     numbers: Iterator[int],
     after_epoch: Callable[[], None],
-) -> Iterator[TrialResult]:
+) -> Iterator[Trained]:
     """In this process: replicates that are alike in one population, after it the others."""
     while (first := next(numbers, None)) is not None:
         others: list[int] = []
@@ -157,12 +184,13 @@ def _train_alike(
     numbers: Iterator[int],
     others: list[int],
     after_epoch: Callable[[], None],
-) -> Iterator[TrialResult]:
+) -> Iterator[Trained]:
     """Trains replicates that have as many rows and features as the first; notes the others."""
     groups = {number: sharing_slots(trials) for number, trials in todo.items()}
     most = max(map(len, groups.values()))
     trainer: PopulationTrainer | None = None
     running: dict[int, int] = {}  # slot -> replicate
+    begun: dict[int, tuple[str, int]] = {}  # replicate -> its preprocessing, when it began
     n_seats, shape = 1, (0, 0)
     while True:
         while trainer is None or (
@@ -171,15 +199,17 @@ def _train_alike(
             number = next(numbers, None)
             if number is None:
                 break
-            splits, test = rows_of(number)
+            rows = rows_of(number)
+            splits = rows.splits
             if trainer is None:
                 shape, n_slots = splits.x_train.shape, max(1, SLOTS // most) * most
-                n_seats = min(n_slots, max(1, ROWS_BYTES // _bytes_of(splits, test)))
+                n_seats = min(n_slots, max(1, ROWS_BYTES // _bytes_of(rows)))
                 trainer = PopulationTrainer(config, splits, n_slots=n_slots, n_replicates=n_seats)
             if splits.x_train.shape != shape:
                 others.append(number)
                 continue
-            trainer.admit(splits, test)
+            trainer.admit(splits, rows.test)
+            begun[number] = splits.preprocessing.to_json(), int(time.time() * 1000)
             for slot, group in zip(trainer.free_slots, groups[number], strict=False):
                 trainer.load(slot, group[0], replicate=number, shorter=group[1:])
                 running[slot] = number
@@ -189,13 +219,14 @@ def _train_alike(
         after_epoch()
         for slot, point in points.items():
             if point.stop_reason is not None:
-                del running[slot]
-                yield from trainer.unload_all(slot)
+                number = running.pop(slot)
+                for result in trainer.unload_all(slot):
+                    yield Trained(result, *begun[number])
 
 
-def _bytes_of(splits: Splits, test: tuple[Matrix, Matrix]) -> int:
+def _bytes_of(rows: Rows) -> int:
     """What a replicate's rows take; those of training stand in a second place, too."""
-    arrays = (splits.x_train, splits.x_train, splits.x_val, *test)
+    arrays = (rows.splits.x_train, rows.splits.x_train, rows.splits.x_val, *rows.test)
     return sum(array.nbytes for array in arrays)
 
 

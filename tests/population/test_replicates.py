@@ -12,9 +12,9 @@ import torch
 
 from pipeline import reference
 from pipeline.config import ConfigError, StudyConfig
-from pipeline.data import Splits, Target, Task
+from pipeline.data import Target, Task
 from pipeline.population import replicates
-from pipeline.population.replicates import sharing_slots, train_replicates
+from pipeline.population.replicates import Rows, sharing_slots, train_replicates
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import StopReason, TrialResult
 from pipeline.space import Hyperparameters, Regularization
@@ -25,7 +25,7 @@ PATIENT = tuple(replace(L2, patience=patience) for patience in ("off", 3, 2, 1))
 TASKS = list(Task)
 
 
-def rows_of(task: Task, replicate: int) -> tuple[Splits, tuple[np.ndarray, np.ndarray]]:
+def rows_of(task: Task, replicate: int) -> Rows:
     """Replicates of a task: targets on another scale, and classes in another proportion, each."""
     splits = tiny_splits(task, replicate)
     if task is Task.REGRESSION:
@@ -34,7 +34,7 @@ def rows_of(task: Task, replicate: int) -> tuple[Splits, tuple[np.ndarray, np.nd
     draw = np.random.default_rng((29, replicate))
     x = draw.normal(size=(19, splits.n_features)).astype(np.float32)
     y = draw.integers(0, 2, 19).astype(np.float32)
-    return splits, (x, y)
+    return Rows(splits, (x, y))
 
 
 def train(
@@ -43,9 +43,10 @@ def train(
     task: Task = Task.BINARY,
     n_processes: int = 0,
 ) -> dict[tuple[int, Hyperparameters], TrialResult]:
-    results = train_replicates(
+    trained = train_replicates(
         config, todo, lambda replicate: rows_of(task, replicate), n_processes=n_processes
     )
+    results = (each.result for each in trained)
     return {(result.replicate, result.hyperparameters): result for result in results}
 
 
@@ -93,7 +94,7 @@ class TestEqualWhatTheyAreAlone:
     def test_replicates_may_have_more_or_fewer_rows_and_features(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def uneven(replicate: int) -> tuple[Splits, tuple[np.ndarray, np.ndarray]]:
+        def uneven(replicate: int) -> Rows:
             splits, (x, y) = rows_of(Task.BINARY, replicate)
             rows, features = {1: (23, 7), 2: (19, 7), 3: (23, 5), 4: (23, 7), 5: (19, 7)}[replicate]
             cut = {
@@ -101,11 +102,12 @@ class TestEqualWhatTheyAreAlone:
                 "y_train": splits.y_train[:rows],
                 "x_val": splits.x_val[:, :features],
             }
-            return replace(splits, **cut), (x[:, :features], y)
+            return Rows(replace(splits, **cut), (x[:, :features], y))
 
         config, todo = tiny_config(), dict.fromkeys(range(1, 6), TRIALS[5:7])
         for n_processes in (0, 2):
-            results = list(train_replicates(config, todo, uneven, n_processes=n_processes))
+            trained = train_replicates(config, todo, uneven, n_processes=n_processes)
+            results = [each.result for each in trained]
             assert len({(each.replicate, each.hyperparameters) for each in results}) == 10
             for result in results:
                 splits, _ = uneven(result.replicate)
@@ -176,7 +178,7 @@ class TestTestRows:
 class TestWhatGoesWrong:
     @pytest.mark.parametrize("n_processes", [0, 2])
     def test_rows_that_cannot_be_trained_on(self, n_processes: int) -> None:
-        def refuse(replicate: int) -> tuple[Splits, tuple[np.ndarray, np.ndarray]]:
+        def refuse(replicate: int) -> Rows:
             if replicate == 2:
                 raise ConfigError(f"a class must have rows, however: none ({replicate})")
             return rows_of(Task.BINARY, replicate)

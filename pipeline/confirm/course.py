@@ -1,0 +1,166 @@
+"""Owns a confirmation's course: who is trained on which replicate, and when it is written.
+
+In outline:
+
+    finalists = choose_finalists(trials)
+    for trained in train_replicates(what has no run yet):      # one population, any order
+        recorder.log_runs(its run)                             # MLflow itself is the journal
+
+A result is a function of the finalist and the replicate: what a crash lost is trained again, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+
+from pipeline.config import StudyConfig
+from pipeline.confirm.finalists import choose_finalists
+from pipeline.confirm.runs import FinishedReplicate, replicate_run
+from pipeline.data import Table, split
+from pipeline.population.replicates import Rows, Trained, train_replicates
+from pipeline.recorder import Recorder
+from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
+from pipeline.space import Hyperparameters
+
+# Told how many of how many are trained.
+OnTrained = Callable[[int, int], None]
+
+
+def confirm(
+    config: StudyConfig,
+    table: Table,
+    trials: Sequence[TrialRecord],
+    recorder: Recorder,
+    *,
+    before: Confirmation | None = None,
+    on_trained: OnTrained | None = None,
+    stop_if_asked: Callable[[], None] = lambda: None,
+) -> Confirmation | None:
+    """Trains the finalists of a search on fresh replicates; every training is a run.
+
+    Args:
+        config: The study.
+        table: Its data.
+        trials: Of its search.
+        recorder: Where runs go.
+        before: What a confirmation that was cut off has left in the store.
+        on_trained: Told of each step.
+        stop_if_asked: Called while waiting; may raise.
+
+    Returns:
+        The whole confirmation; None where it is switched off, or no trial was completed.
+
+    Raises:
+        ConfigError: A replicate cannot be trained on.
+    """
+    finalists = choose_finalists(config, trials)
+    numbers = range(1, config.confirm.replicates + 1)
+    if not finalists or not numbers:
+        return None
+    stage = _Stage(config, finalists, recorder)
+    if before is not None:
+        stage.take_up(before, numbers)
+    todo = {number: missing for number in numbers if (missing := stage.missing(number))}
+
+    def rows_of(replicate: int) -> Rows:
+        splits = split(table, config.data, config.seed, replicate)
+        return Rows(splits, splits.test_part(table))
+
+    n_all = len(finalists) * len(numbers)
+    try:
+        for trained in train_replicates(config, todo, rows_of, while_waiting=stop_if_asked):
+            stage.note(trained)
+            if on_trained is not None:
+                on_trained(stage.n_trained, n_all)
+        stage.write_all()
+    finally:
+        recorder.abandon([future for _, future in stage.written])
+    rows = recorder.opened().record.params
+    return Confirmation(
+        finalists=finalists,
+        replicates=tuple(numbers),
+        records=tuple(sorted(stage.records, key=lambda each: (each.finalist, each.replicate))),
+        rows=(int(rows["data.train_rows"]), int(rows["data.val_rows"])),
+    )
+
+
+class _Stage:
+    """What is trained, and how far it is written.
+
+    Results wait in `ended` while the writer is busy: several go into one transaction.
+    """
+
+    def __init__(
+        self, config: StudyConfig, finalists: Sequence[Finalist], recorder: Recorder
+    ) -> None:
+        self._config, self._recorder = config, recorder
+        self._finalists = {each.hyperparameters: each for each in finalists}
+        self._places = {each.name: place for place, each in enumerate(finalists)}
+        self.records: list[ReplicateRecord] = []
+        self.ended: list[FinishedReplicate] = []
+        self.written: deque[tuple[list[FinishedReplicate], Future[list[str]]]] = deque()
+
+    @property
+    def n_trained(self) -> int:
+        """How many trainings have ended."""
+        waiting = sum(len(batch) for batch, _ in self.written)
+        return len(self.records) + len(self.ended) + waiting
+
+    def take_up(self, before: Confirmation, numbers: Sequence[int]) -> None:
+        """Keeps the runs that would be made again; the others are deleted."""
+        same = {each.name for each in set(before.finalists) & set(self._finalists.values())}
+        self.records = [
+            each for each in before.records if each.finalist in same and each.replicate in numbers
+        ]
+        gone = {each.run_id for each in before.records} - {each.run_id for each in self.records}
+        self._recorder.delete(sorted(gone))
+
+    def missing(self, replicate: int) -> list[Hyperparameters]:
+        """What has no run on this replicate yet."""
+        there = {each.finalist for each in self.records if each.replicate == replicate}
+        return [chosen for chosen, each in self._finalists.items() if each.name not in there]
+
+    def note(self, trained: Trained) -> None:
+        """Takes a result, and hands over what has ended once the writer is free."""
+        result = trained.result
+        finalist = self._finalists[result.hyperparameters]
+        self.ended.append(
+            FinishedReplicate(
+                finalist=finalist,
+                place=self._places[finalist.name],
+                result=result,
+                preprocessing=trained.preprocessing,
+                started=trained.started,
+                ended=int(time.time() * 1000),
+                has_dropout=self._config.has_dropout,
+            )
+        )
+        self._settle()
+        if not self.written:
+            self._hand_over()
+
+    def write_all(self) -> None:
+        """Hands over the rest, and waits until all runs stand."""
+        self._hand_over()
+        self._settle(wait=True)
+
+    def _hand_over(self) -> None:
+        if self.ended:
+            written = self._recorder.log_runs([replicate_run(each) for each in self.ended])
+            self.written.append((self.ended, written))
+            self.ended = []
+
+    def _settle(self, wait: bool = False) -> None:
+        while self.written and (wait or self.written[0][1].done()):
+            batch, future = self.written[0]
+            run_ids = self._recorder.wait(future)
+            self.written.popleft()
+            self.records += [
+                replace(each.record, run_id=run_id)
+                for each, run_id in zip(batch, run_ids, strict=True)
+            ]
