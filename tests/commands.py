@@ -30,6 +30,8 @@ population = 4
 pruner = "none"
 [space]
 patience = "off"
+[confirm]
+replicates = 0
 """
 
 

@@ -79,6 +79,7 @@ class TestDefaults:
                     if key.startswith("pruner")
                 },
             },
+            "confirm": {"replicates": 20, "rule": "lowest", "champion": "average"},
             "space": {
                 "regularization": tuple(Regularization),
                 "lambda": {"low": 1e-6, "high": 1e-1, "log": True},
@@ -154,6 +155,11 @@ WRONG = [
     ("[search]\nn_trials = -1", "-1", "search.n_trials"),
     ("[search]\npopulation = 0", "0", "search.population"),
     ("[search]\npruner = 'x'", "'x'", "search.pruner"),
+    ("[confirm]\nreplicates = 1", "1", "confirm.replicates"),
+    ("[confirm]\nreplicates = -1", "-1", "confirm.replicates"),
+    ("[confirm]\nreplicates = 1001", "1001", "confirm.replicates"),
+    ("[confirm]\nrule = 'x'", "'x'", "confirm.rule"),
+    ("[confirm]\nchampion = 'x'", "'x'", "confirm.champion"),
     ("[search]\nobjective = 'x'", "'x'", "search.objective"),
     ("[space]\nlambda = -0.1", "-0.1", "space.lambda"),
     ("[space]\nlambda = inf", "inf", "space.lambda"),

@@ -31,6 +31,8 @@ learning_rate = 0.02
 n_trials = 3
 population = 3
 pruner = "none"
+[confirm]
+replicates = 0
 """
 
 

@@ -61,6 +61,8 @@ pruner_warmup = 3
 [space]
 patience = {{ low = 2, high = 6 }}
 {space}
+[confirm]
+replicates = 0
 """
 
 

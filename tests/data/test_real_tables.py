@@ -81,7 +81,7 @@ def test_is_studied_to_the_end(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     study.write_text(
         f'name = "{name}"\n[data]\nsource = "{source(name)}"\n'
         "[training]\nmax_epochs = 7\nbatch_size = 128\n"
-        "[search]\nn_trials = 8\npopulation = 4\n",
+        "[search]\nn_trials = 8\npopulation = 4\n[confirm]\nreplicates = 2\n",
         encoding="utf-8",
     )
     result = run_study(load_config(study))
