@@ -62,12 +62,9 @@ def decimals_for(value: float) -> int:
 
 
 def decimals_of(found: Estimate) -> int:
-    """Decimals that a mean is told with: two digits of its interval's half width.
-
-    Four of the mean at the most, if the interval is narrower than that or there is none.
-    """
-    half = (found.high - found.low) / 2
-    return min(decimals_for(half if half > 0 else found.mean), decimals_for(found.mean) + 2)
+    """Decimals that leave an interval's half width two digits, and the mean no more than four."""
+    half, most = (found.high - found.low) / 2, decimals_for(found.mean) + 2
+    return min(decimals_for(half), most) if half > 0 else most
 
 
 def with_interval(found: Estimate, sign: int = 1, after: str = "") -> str:

@@ -194,6 +194,6 @@ def test_one_replicate_has_no_interval() -> None:
     found = search_price(study(confirmation((WINNER, {"val_loss": [0.4]}))))
     assert found is not None
     assert found.sentences[0].startswith(
-        "The winner's validation loss was 0.30 in the search and is 0.40 (one replicate, no "
+        "The winner's validation loss was 0.3000 in the search and is 0.4000 (one replicate, no "
         "interval) on 1 fresh replicate:"
     )

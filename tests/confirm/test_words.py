@@ -45,7 +45,7 @@ def test_the_opposite_difference_has_the_opposite_interval() -> None:
 
 def test_one_replicate_has_no_interval() -> None:
     alone = Estimate(0.4, math.nan, math.nan, math.nan, math.nan, 1)
-    assert words.with_interval(alone) == "0.40 (one replicate, no interval)"
+    assert words.with_interval(alone) == "0.4000 (one replicate, no interval)"
 
 
 @pytest.mark.parametrize(
