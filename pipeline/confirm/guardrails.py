@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from pipeline.confirm import words
-from pipeline.confirm.measures import baseline_gap, difference_of
-from pipeline.confirm.statistics import LEVEL, Estimate, holm
+from pipeline.confirm.measures import baseline_gap, difference_of, overfits
+from pipeline.confirm.statistics import Estimate, holm
+from pipeline.confirm.verdict import Verdict, gap_text, sentence_of, verdict_of
 from pipeline.results import Confirmation, Finalist
 from pipeline.space import Hyperparameters
 
+__all__ = ["Guardrail", "Verdict", "guardrails"]
 
-class Verdict(StrEnum):
-    """What the test losses say of a guardrail, at 5 % after Holm's correction."""
-
-    HELPS = "helps"
-    HARMS = "harms"
-    NO_EVIDENCE = "no evidence"
-    NOT_COMPARED = "not compared"
+# Why there is nothing to compare, where it is not that no finalist has it.
+ABSENT = {
+    "early_stopping": "no finalist has it alone",
+    "dropout": "neither the winner nor the best trial without a penalty has any",
+}
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,8 @@ def _pair(confirmation: Confirmation, name: str) -> _Pair | str:
     """What isolates a guardrail, or why nothing does."""
     with_it, without_it = _roles(confirmation, name)
     first, against = confirmation.finalist(with_it), confirmation.finalist(without_it)
-    if first is None:
-        return "no finalist has it"
-    if not _has(first.hyperparameters, name):
-        return "the finalists that it could be told by do without it"
+    if first is None or not _has(first.hyperparameters, name):
+        return ABSENT.get(name, "no finalist has it")
     if against is None:
         return f"{words.ROLES[without_it]} is not among the finalists"
     if first == against:
@@ -110,7 +107,7 @@ def _roles(confirmation: Confirmation, name: str) -> tuple[str, str]:
         return "early_stopping", "baseline"
     without_it = "winner_without_dropout" if name == "dropout" else "winner_without_penalty"
     winner = confirmation.finalist("winner")
-    if winner and _has(winner.hyperparameters, name) and confirmation.finalist(without_it):
+    if winner and _has(winner.hyperparameters, name):
         return "winner", without_it
     if name == "dropout":
         return "best_none", "early_stopping"
@@ -141,15 +138,16 @@ def _finding(
 ) -> Guardrail:
     gap = difference_of(confirmation, pair.finalist, pair.against, "gap").mean
     share = -gap / baseline_gap(confirmation)
-    verdict = Verdict.NO_EVIDENCE
-    if p_holm < 1 - LEVEL:
-        verdict = Verdict.HELPS if loss.mean < 0 else Verdict.HARMS
+    # A share of what may be nothing can be any number: then the sentence tells of the change.
+    told = share if overfits(confirmation) else math.nan
     others = _other_differences(pair, name)
     what = words.GUARDRAILS[name] + (f" (with its own {words.listed(others)})" if others else "")
     compared = f"{words.ROLES[pair.roles[0]]} against {words.ROLES[pair.roles[1]]}"
+    if name == "dropout" and pair.roles[0] != "winner":
+        compared += ", as the winner has none"
     if others:
         compared += f"; they differ in {words.listed(others)} too"
-    sentence = _sentence(verdict, what, loss, p_holm, family, _gap(gap, share))
+    sentence = sentence_of(what, loss, p_holm, family, gap_text(gap, told))
     if loss.count < len(confirmation.replicates):
         sentence += (
             f" This rests on the {loss.count} of {len(confirmation.replicates)} replicates that "
@@ -163,7 +161,7 @@ def _finding(
         gap_removed=share,
         difference=loss,
         p_holm=p_holm,
-        verdict=verdict,
+        verdict=verdict_of(loss, p_holm),
         sentence=sentence,
     )
 
@@ -180,43 +178,3 @@ def _other_differences(pair: _Pair, name: str) -> list[str]:
     }
     own = {"early_stopping": "patience", "dropout": "dropout"}.get(name, "penalty")
     return [what for what, differ in differs.items() if differ and what != own]
-
-
-def _gap(change: float, share: float) -> str:
-    """What becomes of the gap, empty where it is not known."""
-    if not math.isfinite(change):
-        return ""
-    if not math.isfinite(share):  # there is no gap of the baseline's to take a share of
-        size = words.amount(abs(change), words.decimals_for(change))
-        text = f"{'narrows' if change < 0 else 'widens'} the gap by {size}"
-        return text if change else "leaves the gap as it is"
-    percent = round(100 * share)
-    if percent == 0:
-        return "leaves the gap as it is"
-    if percent < 0:
-        return f"widens the gap by {-percent} % of the baseline's"
-    return f"removes {percent} % of the gap" if percent < 100 else "removes all of the gap"
-
-
-def _sentence(
-    verdict: Verdict, what: str, loss: Estimate, p_holm: float, family: int, gap: str
-) -> str:
-    closes = gap.startswith(("removes", "narrows"))
-    if verdict is Verdict.HELPS:
-        lowers = f"lowers test loss by {words.with_interval(loss, sign=-1)}"
-        if closes:
-            return f"{words.capital(what)} {gap} and {lowers}."
-        link = " but " if gap.startswith("widens") else " and "
-        return f"{words.capital(what)} {lowers}{link + gap if gap else ''}."
-    if verdict is Verdict.HARMS:
-        link = " although it " if closes else " and "
-        raises = f"raises test loss by {words.with_interval(loss)}"
-        return f"{words.capital(what)} harms: it {raises}{link + gap if gap else ''}."
-    if loss.mean == loss.standard_error == 0:
-        differs = "test loss is the same on every replicate"
-    else:
-        after = f", {words.chance(p_holm)} after Holm's correction"
-        if loss.p_value < 1 - LEVEL:
-            after += f" for {family} guardrails"
-        differs = f"test loss differs by {words.with_interval(loss, after=after)}"
-    return f"No evidence that {what} helps: {differs}{'; it ' + gap if gap else ''}."
