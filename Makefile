@@ -11,10 +11,12 @@ N_TRIALS ?=
 POPULATION ?=
 SEED ?=
 MAX_EPOCHS ?=
+REPLICATES ?=
 DATA ?=
 TARGET ?=
 RESUME ?=
-export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS DATA TARGET RESUME
+PROMOTE ?=
+export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME PROMOTE
 
 ENV_MANAGER ?= local
 PORT ?= 5000
@@ -61,7 +63,8 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 	fi; \
 	mlflow run . --env-manager $(ENV_MANAGER) -P study="$$STUDY" \
 		-P n_trials="$$N_TRIALS" -P population="$$POPULATION" -P seed="$$SEED" \
-		-P max_epochs="$$MAX_EPOCHS" -P data="$$DATA" -P target="$$TARGET" -P resume="$$RESUME"
+		-P max_epochs="$$MAX_EPOCHS" -P replicates="$$REPLICATES" -P data="$$DATA" -P target="$$TARGET" \
+		-P resume="$$RESUME" -P promote="$$PROMOTE"
 
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 

@@ -26,6 +26,7 @@ SHORTCUTS = {
     "population": "search.population",
     "seed": "seed",
     "max_epochs": "training.max_epochs",
+    "replicates": "confirm.replicates",
     "target": "data.target",
     "device": "training.device",
 }
@@ -68,24 +69,35 @@ def build_parser() -> argparse.ArgumentParser:
     parser.description = "Which guardrail helps a network that overfits, and how strong?"
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
+    flag: dict[str, Any] = {
+        "type": _flag,
+        "nargs": "?",
+        "const": True,
+        "default": False,
+        "metavar": "true|false",
+    }
     run = commands.add_parser("run", allow_abbrev=False, help="run a study")
     run.add_argument("study", metavar="STUDY", help="the study file (TOML)")
     run.add_argument("--n-trials", type=_count, metavar="N", help="trials in all")
     run.add_argument("--population", type=_count, metavar="K", help="trials that train at once")
     run.add_argument("--seed", type=_count, metavar="S", help="seed of the whole study")
     run.add_argument("--max-epochs", type=_count, metavar="E", help="epochs a trial may last")
+    run.add_argument(
+        "--replicates", type=_count, metavar="R", help="fresh replicates to confirm on; 0: none"
+    )
     run.add_argument("--data", type=_text, metavar="SOURCE", help="sklearn:NAME, csv:PATH, ...")
     run.add_argument("--target", type=_text, metavar="COLUMN", help="the target's column")
     run.add_argument("--device", type=_text, metavar="auto|cpu|cuda", help="where trials train")
     _add_assignments(run)
     run.add_argument(
         "--resume",
-        type=_flag,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="true|false",
+        **flag,
         help="continue the newest run of this study",
+    )
+    run.add_argument(
+        "--promote",
+        **flag,
+        help="make the champion the registered one even where that one was better on validation",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -287,7 +299,7 @@ def _flag(text: str) -> bool:
     known = {"": False, "false": False, "0": False, "no": False}
     known |= {"true": True, "1": True, "yes": True}
     if text.lower() not in known:
-        raise argparse.ArgumentTypeError(f"resume must be true or false, however: {text!r}")
+        raise argparse.ArgumentTypeError(f"must be true or false, however: {text!r}")
     return known[text.lower()]
 
 

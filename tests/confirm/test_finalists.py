@@ -68,7 +68,11 @@ def test_every_role_has_its_configuration() -> None:
     }
     assert {role: finalist.trial for role, finalist in found.items()} == {
         **dict.fromkeys(found, None),
-        "winner": 5, "best_l2": 5, "best_l1": 3, "best_none": 6, "first_trial": 0,
+        "winner": 5,
+        "best_l2": 5,
+        "best_l1": 3,
+        "best_none": 6,
+        "first_trial": 0,
     }
 
 
