@@ -224,7 +224,8 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 
 def _report(chosen: argparse.Namespace) -> int:
     from pipeline.report import render
-    from pipeline.tracking import log_file, read_study, run_links, tracking_uri
+    from pipeline.store import run_links
+    from pipeline.tracking import log_file, read_study, tracking_uri
 
     record = read_study(chosen.run_id)
     page = render(record, run_links(record, tracking_uri()))

@@ -40,7 +40,8 @@ from pipeline.recorder import Recorder, start_writer, study_metrics
 from pipeline.results import Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
-from pipeline.tracking import Opened, run_links
+from pipeline.store import run_links
+from pipeline.tracking import Opened
 
 if TYPE_CHECKING:
     import pandas as pd
