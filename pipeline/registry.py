@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from pipeline.champion.notes import notes
 from pipeline.contents import PREPROCESSING_FILE, WEIGHTS_FILE
 from pipeline.data import Preprocessing, Task
 from pipeline.store import TrackingError, impatient, named_failure
-from pipeline.tracking import Parent, client_of, download
+from pipeline.tracking import Parent, client_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,6 +72,9 @@ def register_champion(parent: Parent, champion: Champion, promote: bool = False)
     """
     from mlflow.exceptions import MlflowException
 
+    # A bar for each folder, and that an example is looked at, is nothing to tell.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     name, client = model_name(champion.study), client_of(parent.uri)
     registry = str(client._registry_uri)
     try:
@@ -115,7 +119,7 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
 
     with tempfile.TemporaryDirectory() as scratch:
         data, code, saved = (Path(scratch, part) for part in ("champion", "code", "model"))
-        networks = [_network(parent.uri, run_id) for run_id in champion.run_ids]
+        networks = [_network(client, run_id) for run_id in champion.run_ids]
         write_champion(data, champion.model, networks)
         loader = write_code(code)
         digest = _digest_of(data, code)
@@ -140,9 +144,18 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def _network(uri: str, run_id: str) -> Network:
-    weights = download(uri, run_id, WEIGHTS_FILE)
-    return Network(weights, download(uri, run_id, PREPROCESSING_FILE).decode())
+def _network(client: MlflowClient, run_id: str) -> Network:
+    """A run's network; a server is asked five times for it, not twelve times as by `download`."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    address = client.get_run(run_id).info.artifact_uri
+    repository = get_artifact_repository(address, tracking_uri=client.tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        weights, preprocessing = (
+            Path(repository.download_artifacts(name, folder)).read_bytes()
+            for name in (WEIGHTS_FILE, PREPROCESSING_FILE)
+        )
+    return Network(weights, preprocessing.decode())
 
 
 def _digest_of(*folders: Path) -> str:
@@ -173,8 +186,6 @@ def _save(
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    # That an example is looked at is nothing to tell.
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     preprocessings = [Preprocessing.from_json(network.preprocessing) for network in networks]
     encoders = [encoder for each in preprocessings for encoder in each.encoders]
     columns = list(dict.fromkeys(encoder.name for encoder in encoders))
