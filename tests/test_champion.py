@@ -111,8 +111,11 @@ def test_a_folder_reads_back_as_the_same_champion(task: Task, tmp_path: Path) ->
     assert kinds == {".json", ".pt"}
 
 
-def test_a_file_that_would_run_something_is_not_loaded(tmp_path: Path) -> None:
+def test_a_file_that_would_run_something_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pickle in place of the tensors: what `weights_only` is for."""
+    monkeypatch.chdir(tmp_path)
     made = houses(Task.BINARY)
     write_champion(tmp_path, made.config.model, made.networks)
     path, evil = tmp_path / "network-02" / "weights.pt", tmp_path / "evil.pt"

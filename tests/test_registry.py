@@ -287,6 +287,22 @@ def test_a_replicate_predicts_behind_its_own_preprocessing_a_trial_behind_its_st
             Predictor.load(run_id)
 
 
+def test_neither_who_hands_a_champion_over_nor_who_registers_it_waits_for_imports() -> None:
+    """The process that trains has no MLflow, the one that writes no torch."""
+    program = (
+        "import sys; from pipeline import registry; assert 'mlflow' not in sys.modules;"
+        "registry.get_ready(); assert 'mlflow.pyfunc' in sys.modules; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(Path()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
 LOADS = """
 import sys
 import mlflow
