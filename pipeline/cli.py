@@ -165,7 +165,9 @@ def _run(chosen: argparse.Namespace) -> int:
         from pipeline.study import run_study
 
         with report_progress(config, quiet=chosen.quiet) as on_progress:
-            result = run_study(config, resume=chosen.resume, on_progress=on_progress)
+            result = run_study(
+                config, resume=chosen.resume, promote=chosen.promote, on_progress=on_progress
+            )
     except (ConfigError, Stopped):
         writer.discard()  # nobody waits for it to get ready
         raise
@@ -236,7 +238,8 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 
 def _report(chosen: argparse.Namespace) -> int:
     from pipeline.report import render
-    from pipeline.tracking import log_file, read_study, run_links, tracking_uri
+    from pipeline.store import run_links
+    from pipeline.tracking import log_file, read_study, tracking_uri
 
     record = read_study(chosen.run_id)
     page = render(record, run_links(record, tracking_uri()))

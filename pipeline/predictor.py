@@ -13,8 +13,7 @@ from torch import nn
 
 from pipeline.config import ConfigError, ModelConfig
 from pipeline.data import Preprocessing, Task
-from pipeline.reference import build_network
-from pipeline.tracking import read_model
+from pipeline.network import build_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +36,14 @@ class Predictor:
 
     @classmethod
     def load(cls, run_id: str) -> Predictor:
-        """The model of one trial, from the tracking store that is set.
+        """The model of a trial, or of a finalist's replicate, from the tracking store that is set.
 
         Raises:
-            ConfigError: There is no such run, or it is no trial of a study.
+            ConfigError: There is no such run, or it holds no model.
         """
+        # Late: a model that was handed on predicts without the store, and without this module.
+        from pipeline.tracking import read_model
+
         config, weights, preprocessing = read_model(run_id)
         return cls.build(config.model, Preprocessing.from_json(preprocessing), weights)
 

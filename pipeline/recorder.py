@@ -12,7 +12,8 @@ from concurrent.futures import wait as wait_for
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pipeline import tracking, writer
+from pipeline import registry, tracking, writer
+from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
 from pipeline.contents import Description, EndedRun, FinishedTrial
 from pipeline.results import StudyRecord, TrialState
@@ -53,7 +54,9 @@ class Recorder:
         self._stop_if_asked = stop_if_asked
         caller = tracking.Caller.here()
         self._opening = writer.submit(tracking.open_study, caller, config, description, resume)
-        self._ready = writer.submit(tracking.get_ready)
+        self._ready = [writer.submit(tracking.get_ready)]
+        if config.confirm.replicates:
+            self._ready.append(writer.submit(registry.get_ready))
 
     def look(self) -> tracking.Opened | None:
         """The study's parent run, or None while it is still being opened.
@@ -86,6 +89,11 @@ class Recorder:
         """Deletes child runs that ended."""
         self.wait(writer.submit(tracking.delete_runs, self.opened().parent, run_ids))
 
+    def register(self, champion: Champion, promote: bool) -> registry.Registration:
+        """Registers the model that a study ends with: see `registry.register_champion`."""
+        parent = self.opened().parent
+        return self.wait(writer.submit(registry.register_champion, parent, champion, promote))
+
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""
         while not future.done():
@@ -108,7 +116,8 @@ class Recorder:
         """Closes the parent run: see `tracking.close_study`."""
         parent = self._opening.result().parent
         writer.submit(tracking.close_study, parent, state, metrics, files, note).result()
-        self._ready.result()
+        for ready in self._ready:
+            ready.result()
 
 
 def study_metrics(record: StudyRecord, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -13,46 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from pipeline.config import ModelConfig, ScoreName, StudyConfig
+from pipeline.config import ScoreName, StudyConfig
 from pipeline.data import Splits, Task
+from pipeline.network import KeyedDropout, build_network
 from pipeline.population.noise import by_layer, dropout_noise, initial_parameters, row_order
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.scores import chosen_score, final_scores, scores_of
 from pipeline.space import Hyperparameters, Regularization
-
-MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "elu": nn.ELU}
-
-
-class KeyedDropout(nn.Module):
-    """Inverted dropout whose uniform numbers are handed in before each training step."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.noise: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Keeps a unit where its number reaches the rate; the identity in evaluation mode."""
-        if not self.training or self.noise is None:
-            return x
-        keep = (self.noise.to(x.dtype) >= self.rate).to(x.dtype)
-        return x * keep / (1 - self.rate)
-
-
-def build_network(
-    model: ModelConfig, n_features: int, n_outputs: int, dropout: float = 0.0
-) -> nn.Sequential:
-    """The network whose state_dict a trial's `weights.pt` holds."""
-    modules: list[nn.Module] = []
-    width = n_features
-    for hidden, dropped in zip(model.hidden, model.dropped, strict=True):
-        modules += [
-            nn.Linear(width, hidden),
-            MODULES[model.activation](),
-            KeyedDropout(dropout) if dropped else nn.Identity(),
-        ]
-        width = hidden
-    return nn.Sequential(*modules, nn.Linear(width, n_outputs))
 
 
 def train(

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.config import ConfigError
+from pipeline.results import StudyRecord
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -116,13 +117,16 @@ def impatient() -> Iterator[None]:
 
 
 @contextmanager
-def named_failure(uri: str, *expected: type[Exception]) -> Iterator[None]:
+def named_failure(
+    uri: str, *expected: type[Exception], what: str = "the tracking store"
+) -> Iterator[None]:
     """Turns whatever a store raises into one line that says which store it was.
 
     Args:
         uri: The store.
         expected: What it may raise besides errors of the network, of a database, of a file, and
             of a database driver that is not installed.
+        what: What kind of store it is.
 
     Raises:
         TrackingError: Something did.
@@ -140,7 +144,7 @@ def named_failure(uri: str, *expected: type[Exception]) -> Iterator[None]:
             cause = error.orig
         reason = (" ".join(masked(str(cause)).split()) or type(cause).__name__)[:300]
         raise TrackingError(
-            f"the tracking store must answer and be writable, however: {reason} ({masked(uri)})"
+            f"{what} must answer and be writable, however: {reason} ({masked(uri)})"
         ) from error
 
 
@@ -155,6 +159,15 @@ def ui_command_and_link(uri: str, experiment_id: str) -> tuple[str | None, str]:
         return None, f"{masked(uri).rstrip('/')}/{page}"
     command = f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri '{masked(uri)}'"
     return command, f"http://127.0.0.1:5000/{page}"
+
+
+def run_links(record: StudyRecord, uri: str) -> dict[int, str]:
+    """Links to the trials' runs by number; from the UI's root where no server is known."""
+    root = masked(uri).rstrip("/") if is_server(uri) else ""
+    place = f"{root}/#/experiments/{record.experiment_id}/runs"
+    # Without the last part the UI opens a run as one of its GenAI mode.
+    mode = "?workflowType=machine_learning"
+    return {trial.number: f"{place}/{trial.run_id}{mode}" for trial in record.trials}
 
 
 def ancestor_folders() -> Iterator[Path]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import writer
+from pipeline.champion.choice import crowned
 from pipeline.config import StudyConfig
 from pipeline.confirm.course import confirm
 from pipeline.confirm.runs import finalist_runs
@@ -40,10 +41,12 @@ from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer, study_metrics
+from pipeline.registry import Registration
 from pipeline.results import Confirmation, Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
-from pipeline.tracking import Opened, run_links
+from pipeline.store import run_links
+from pipeline.tracking import Opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +86,7 @@ class StudyResult:
 
     Attributes:
         record: The study as the tracking store tells of it.
+        champion: What became of the model that it ends with; None without confirmation.
         trials: One row a trial: `trials.csv` and the run ids.
         best_trial: The complete trial with the lowest validation loss.
         seconds: Wall time by phase: `ask`, `train`, `track`, `tell`, `conclude`.
@@ -90,6 +94,7 @@ class StudyResult:
     """
 
     record: StudyRecord
+    champion: Registration | None
     trials: pd.DataFrame
     best_trial: TrialRecord | None
     seconds: dict[str, float]
@@ -106,14 +111,16 @@ def run_study(
     *,
     data: pd.DataFrame | None = None,
     resume: bool = False,
+    promote: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
-    """Searches: `search.n_trials` trials, all of them in MLflow under one parent run.
+    """Searches `search.n_trials` trials and confirms the finalists, all under one parent run.
 
     Args:
         config: The study.
         data: The table, in place of what `data.source` names.
         resume: Continue the newest run of this study in the tracking store, if there is one.
+        promote: Give the champion its alias even where the registered one was better.
         on_progress: Called after every epoch of the population.
 
     Raises:
@@ -141,6 +148,12 @@ def run_study(
             with search.timed("confirm"):
                 confirmation = search.confirm(table)
             with search.timed("conclude"):
+                registration = None
+                if confirmation is not None:
+                    champion = crowned(config, table, splits.train_rows, confirmation)
+                    registration = (
+                        None if champion is None else recorder.register(champion, promote)
+                    )
                 record, frame, files, note = _conclusion(
                     recorder.opened(), search.records, confirmation
                 )
@@ -155,7 +168,9 @@ def run_study(
                 with suppress(Exception):  # the first error is the one to hear of
                     recorder.finish("interrupted" if interrupted else "failed")
             raise
-    return StudyResult(record, frame, record.best, search.seconds, recorder.opened().parent.uri)
+    return StudyResult(
+        record, registration, frame, record.best, search.seconds, recorder.opened().parent.uri
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Owns MLflow: the only file that knows it. One study is a parent run, one trial a child run.
+"""Owns MLflow's runs: one study is a parent run, one trial a child run. No other file knows them.
 
 What a study writes is written in the writing process (`writer`), which alone imports MLflow while a
 study runs: the training process hands over and waits (`recorder`).
@@ -55,8 +55,6 @@ from pipeline.store import (
     absolute_uri,
     folder_of,
     impatient,
-    is_server,
-    masked,
     named_failure,
     probe,
     sqlite_file,
@@ -362,36 +360,31 @@ def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
     """
     uri = tracking_uri()
     with _at_store(uri):
-        _require_store(uri)
+        run, parent, config = _with_study(uri, run_id, {"trial.number": "a trial's"})
         client = client_of(uri)
-        run = _get_run(client, run_id)
-        parent_id = run.data.tags.get(PARENT_TAG)
-        if parent_id is None or "trial.number" not in run.data.tags:
-            raise TrackingError(f"only a trial's run can be reproduced, however: {run_id} ({uri})")
         curves = {
             field: _values_by_step(client.get_metric_history(run_id, name))
             for name, field in CURVES.items()
             if field != "gap"
         }
-        record = _trial_record(run, History(**curves))
-        parent = client.get_run(parent_id)
-        text = download(uri, parent_id, STUDY_FILE).decode()
-        config = parse_config(text, f"{STUDY_FILE} of run {parent_id}", Path("/"))
-        return record, config, parent.data.params["data.digest"]
+        return _trial_record(run, History(**curves)), config, parent.data.params["data.digest"]
 
 
 def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
-    """Reads what predicts: the study, the trial's weights, the study's preprocessing as JSON.
+    """Reads what predicts: the study, a network's weights, the preprocessing before it as JSON.
+
+    All trials of a search share their study's preprocessing; a replicate has its own.
 
     Raises:
-        TrackingError: There is no such run, or it is no trial of a study.
+        TrackingError: There is no such run, or it is no trial's and no replicate's.
     """
-    _, config, _ = read_trial(run_id)
     uri = tracking_uri()
     with _at_store(uri):
-        parent_id = _get_run(client_of(uri), run_id).data.tags[PARENT_TAG]
-        weights = download(uri, run_id, WEIGHTS_FILE)
-        return config, weights, download(uri, parent_id, PREPROCESSING_FILE).decode()
+        tags = {"trial.number": "a trial's", "replicate": "a replicate's"}
+        run, parent, config = _with_study(uri, run_id, tags)
+        owner = run if run.data.tags.get("stage") == "confirm" else parent
+        preprocessing = download(uri, owner.info.run_id, PREPROCESSING_FILE).decode()
+        return config, download(uri, run_id, WEIGHTS_FILE), preprocessing
 
 
 def download(uri: str, run_id: str, path: str) -> bytes:
@@ -420,15 +413,6 @@ def experiment_name(config: StudyConfig) -> str:
 def tracking_uri() -> str:
     """The store that MLflow is set to, with an absolute address."""
     return absolute_uri(_uri_set(), os.environ.get("MLFLOW_RUN_ID"))
-
-
-def run_links(record: StudyRecord, uri: str) -> dict[int, str]:
-    """Links to the trials' runs by number; from the UI's root where no server is known."""
-    root = masked(uri).rstrip("/") if is_server(uri) else ""
-    place = f"{root}/#/experiments/{record.experiment_id}/runs"
-    # Without the last part the UI opens a run as one of its GenAI mode.
-    mode = "?workflowType=machine_learning"
-    return {trial.number: f"{place}/{trial.run_id}{mode}" for trial in record.trials}
 
 
 @lru_cache(maxsize=4)
@@ -570,8 +554,7 @@ def _refuse_changes(
             f"a resumed study must have the data it began with (digest {digest}), "
             f"however: {description.digest} ({description.source})"
         )
-    text = download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode()
-    before = parse_config(text, STUDY_FILE, Path("/"))
+    before = _study_config(client.tracking_uri, run.info.run_id)
     # More trials and wider populations continue a study, and confirmation comes after it; anything
     # else makes it another one.
     free: Any = {"search": {"n_trials", "population"}, "confirm": True}
@@ -791,6 +774,23 @@ def _metric(key: str, value: float, timestamp: int, step: int) -> Metric:
     from mlflow.entities import Metric
 
     return Metric(key, value, timestamp, step)
+
+
+def _with_study(uri: str, run_id: str, tags: Mapping[str, str]) -> tuple[Run, Run, StudyConfig]:
+    """A run that has one of these tags, its parent run, and their study."""
+    _require_store(uri)
+    run = _get_run(client_of(uri), run_id)
+    parent_id = run.data.tags.get(PARENT_TAG)
+    if parent_id is None or not tags.keys() & run.data.tags.keys():
+        raise TrackingError(
+            f"a run must be {' or '.join(tags.values())}, however: {run_id} ({uri})"
+        )
+    return run, client_of(uri).get_run(parent_id), _study_config(uri, parent_id)
+
+
+def _study_config(uri: str, run_id: str) -> StudyConfig:
+    text = download(uri, run_id, STUDY_FILE).decode()
+    return parse_config(text, f"{STUDY_FILE} of run {run_id}", Path("/"))
 
 
 def _values_by_step(metrics: list[Metric]) -> NDArray[np.float64]:

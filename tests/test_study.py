@@ -41,8 +41,9 @@ from pipeline.reproduce import reproduce
 from pipeline.results import StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import first_trials
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
+from pipeline.store import run_links
 from pipeline.study import Progress, StudyResult, run_study
-from pipeline.tracking import download, read_study, run_links
+from pipeline.tracking import download, read_study
 
 SMALL = """
 name = "{name}"

@@ -46,14 +46,22 @@ class NumericEncoder:
         names = (self.name,) if self.value else ()
         return (*names, f"{self.name} is missing") if self.indicator else names
 
+    def read(self, column: pd.Series, place: str) -> NDArray[Any]:
+        """[N] numbers, NaN where one is missing: what `encode` reads a column as, itself included.
+
+        Raises:
+            ConfigError: A value is no number, or no date.
+        """
+        days = self.kind is Kind.DATE and column.dtype.kind not in "iuf"
+        return as_days(column, place) if days else as_numbers(column, place)
+
     def encode(self, column: pd.Series, place: str, out: Matrix, rows: Any = slice(None)) -> None:
         """Writes [rows, outputs].
 
         Raises:
             ConfigError: A value is no number, or no date.
         """
-        read = as_days if self.kind is Kind.DATE and column.dtype.kind not in "iuf" else as_numbers
-        values = read(column, place)[rows].astype(np.float64)
+        values = self.read(column, place)[rows].astype(np.float64)
         missing = np.isnan(values)
         if self.value:
             values[missing] = self.median
@@ -119,14 +127,22 @@ class CategoricalEncoder:
         names += (f"{self.name} is rare or unseen",) if self.rare else ()
         return (*names, f"{self.name} is missing") if self.missing else names
 
+    def read(self, column: pd.Series, place: str) -> pd.Categorical:
+        """[N] levels by name: what `encode` reads a column as, itself included.
+
+        Raises:
+            ConfigError: A value can be no level.
+        """
+        # A table has levels by name already, and a million of them are slow to find twice.
+        return column.array if has_names(column) else as_levels(column, place)
+
     def encode(self, column: pd.Series, place: str, out: Matrix, rows: Any = slice(None)) -> None:
         """Writes [rows, outputs].
 
         Raises:
             ConfigError: A value can be no level.
         """
-        # A table has levels by name already, and a million of them are slow to find twice.
-        found = column.array if has_names(column) else as_levels(column, place)
+        found = self.read(column, place)
         nowhere = len(self.outputs)
         other = len(self.levels) if self.rare else nowhere
         places = {level: number for number, level in enumerate(self.levels)}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import reference
+from pipeline import network, reference
 from pipeline.config import ModelConfig
 from pipeline.data import Task
 from pipeline.population.layers import ACTIVATIONS, DropoutRates, Layout, StackedMLP
@@ -138,7 +138,7 @@ class TestGradients:
 
 
 class TestActivations:
-    MODULES = reference.MODULES
+    MODULES = network.MODULES
 
     @on_every_activation
     def test_equal_torchs_own(self, activation: str) -> None:
