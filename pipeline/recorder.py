@@ -16,7 +16,7 @@ from pipeline import registry, tracking, writer
 from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
 from pipeline.contents import Description, EndedRun, FinishedTrial
-from pipeline.results import StudyRecord, TrialState
+from pipeline.results import StudyRecord
 
 Result = TypeVar("Result")
 
@@ -112,23 +112,11 @@ class Recorder:
         metrics: Mapping[str, float] | None = None,
         files: Mapping[str, bytes] | None = None,
         note: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Closes the parent run: see `tracking.close_study`."""
         parent = self._opening.result().parent
-        writer.submit(tracking.close_study, parent, state, metrics, files, note).result()
+        closing = (parent, state, metrics, files, note, tags)
+        writer.submit(tracking.close_study, *closing).result()
         for ready in self._ready:
             ready.result()
-
-
-def study_metrics(record: StudyRecord, seconds: Mapping[str, float]) -> dict[str, float]:
-    """What the parent run shows of a study that ended: counts, the best trial, time by phase."""
-    states = [trial.state for trial in record.trials]
-    metrics = {"study/trials": float(len(states))}
-    metrics |= {f"study/{state}": float(states.count(state)) for state in TrialState}
-    if record.best is not None:
-        metrics |= {
-            "best/val_loss": record.best.val_loss,
-            "best/gap": record.best.scalars["gap"],
-            "best/trial": float(record.best.number),
-        }
-    return metrics | {f"time/{phase}": value for phase, value in seconds.items()}

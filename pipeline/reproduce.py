@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.config import ConfigError
 from pipeline.data import load_table, split
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import History, StopReason, TrialRecord, TrialResult
-from pipeline.tracking import read_trial
+from pipeline.results import History, StopReason, TrialResult
+from pipeline.tracking import LoggedTraining, read_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ class Comparison:
     """How far a trial's second curves are from its first.
 
     Attributes:
-        number: The trial's number.
+        name: `trial 7`, or `winner on replicate 3`.
         epochs: Epochs compared.
         difference: Largest absolute difference of any value at any epoch; infinity where the
             retrained trial ended at another epoch or for another reason.
@@ -31,7 +31,7 @@ class Comparison:
         end: The epoch and the reason of the end.
     """
 
-    number: int
+    name: str
     epochs: int
     difference: float
     curve: str
@@ -44,7 +44,7 @@ class Comparison:
         return self.difference == 0
 
     def __str__(self) -> str:
-        what = f"trial {self.number}, {self.epochs} epochs compared, {self.end}"
+        what = f"{self.name}, {self.epochs} epochs compared, {self.end}"
         if self.identical:
             return f"{what}: identical"
         return (
@@ -54,39 +54,39 @@ class Comparison:
 
 
 def reproduce(run_id: str, data: pd.DataFrame | None = None) -> Comparison:
-    """Retrains the trial of a run from what its run and its parent's study file say.
+    """Retrains what a run trained from what the run and its parent's study file say.
 
     Args:
-        run_id: The trial's run.
+        run_id: A trial's run, or that of a finalist on a replicate.
         data: The table, if it was handed over to the study, too.
 
     Raises:
         ConfigError: There is no such trial, or its data are not what they were.
     """
-    record, config, digest = read_trial(run_id)
+    logged = read_training(run_id)
+    config = logged.config
     table = load_table(config.data, data)
-    if table.digest != digest:
+    if table.digest != logged.digest:
         raise ConfigError(
-            f"a trial must be reproduced on the data it was trained on (digest {digest}), "
+            f"a trial must be reproduced on the data it was trained on (digest {logged.digest}), "
             f"however: {table.digest} ({table.source})"
         )
-    splits = split(table, config.data, config.seed, record.replicate)
+    splits = split(table, config.data, config.seed, logged.replicate)
     trainer = PopulationTrainer(config, splits, n_slots=1)
-    trainer.load(0, record.hyperparameters)
-    n_epochs = int(record.scalars["epochs"])
-    for _ in range(n_epochs):
+    trainer.load(0, logged.hyperparameters)
+    for _ in range(logged.epochs):
         if trainer.train_epoch()[0].stop_reason is not None:
             break
     # A trial that does not stop by itself where its run ended was pruned there, or differs.
-    return compare(record, n_epochs, trainer.unload(0, StopReason.PRUNED))
+    return compare(logged, trainer.unload(0, StopReason.PRUNED))
 
 
-def compare(record: TrialRecord, n_epochs: int, retrained: TrialResult) -> Comparison:
+def compare(training: LoggedTraining, retrained: TrialResult) -> Comparison:
     """Compares the ends, and every epoch that was logged: a diverged trial logs its finite ones."""
-    logged = record.history
-    end = f"{record.stop_reason} at epoch {n_epochs}"
-    same = Comparison(record.number, len(logged), 0.0, "", 0, end)
-    if (len(retrained.history), retrained.stop_reason) != (n_epochs, record.stop_reason):
+    logged, ended = training.history, (training.epochs, training.stop_reason)
+    end = f"{training.stop_reason} at epoch {training.epochs}"
+    same = Comparison(training.name, len(logged), 0.0, "", 0, end)
+    if (len(retrained.history), retrained.stop_reason) != ended:
         return replace(same, difference=float("inf"), curve="end", epoch=len(retrained.history))
     worst = same
     for field in fields(History):

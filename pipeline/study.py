@@ -20,19 +20,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import writer
-from pipeline.champion.choice import crowned
+from pipeline.conclusion import conclude
 from pipeline.config import StudyConfig
 from pipeline.confirm.course import confirm
 from pipeline.confirm.runs import finalist_runs
 from pipeline.contents import (
     FinishedTrial,
     describe_study,
-    study_pictures,
     trial_record,
     weights_file,
 )
@@ -40,12 +38,11 @@ from pipeline.data import Table, load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
-from pipeline.recorder import Recorder, start_writer, study_metrics
+from pipeline.recorder import Recorder, start_writer
 from pipeline.registry import Registration
 from pipeline.results import Confirmation, Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
-from pipeline.store import run_links
 from pipeline.tracking import Opened
 
 if TYPE_CHECKING:
@@ -86,17 +83,17 @@ class StudyResult:
 
     Attributes:
         record: The study as the tracking store tells of it.
-        champion: What became of the model that it ends with; None without confirmation.
         trials: One row a trial: `trials.csv` and the run ids.
         best_trial: The complete trial with the lowest validation loss.
+        champion: What became of the model that it ends with; None without confirmation.
         seconds: Wall time by phase: `ask`, `train`, `track`, `tell`, `conclude`.
         tracking_uri: The store.
     """
 
     record: StudyRecord
-    champion: Registration | None
     trials: pd.DataFrame
     best_trial: TrialRecord | None
+    champion: Registration | None
     seconds: dict[str, float]
     tracking_uri: str
 
@@ -148,16 +145,17 @@ def run_study(
             with search.timed("confirm"):
                 confirmation = search.confirm(table)
             with search.timed("conclude"):
-                registration = None
-                if confirmation is not None:
-                    champion = crowned(config, table, splits.train_rows, confirmation)
-                    registration = (
-                        None if champion is None else recorder.register(champion, promote)
-                    )
-                record, frame, files, note = _conclusion(
-                    recorder.opened(), search.records, confirmation
+                end = conclude(
+                    config,
+                    table,
+                    splits.train_rows,
+                    search.records,
+                    confirmation,
+                    recorder,
+                    promote=promote,
                 )
-            recorder.finish("complete", study_metrics(record, search.seconds), files, note)
+            times = {f"time/{phase}": value for phase, value in search.seconds.items()}
+            recorder.finish("complete", {**end.metrics, **times}, end.files, end.note, end.tags)
         except BaseException as error:
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
             # ended is told; what was in training stays asked, for a resume to train again.
@@ -169,7 +167,12 @@ def run_study(
                     recorder.finish("interrupted" if interrupted else "failed")
             raise
     return StudyResult(
-        record, registration, frame, record.best, search.seconds, recorder.opened().parent.uri
+        record=end.record,
+        trials=end.trials,
+        best_trial=end.record.best,
+        champion=end.champion,
+        seconds=search.seconds,
+        tracking_uri=recorder.opened().parent.uri,
     )
 
 
@@ -370,29 +373,6 @@ class Search:
         finally:
             spent = time.perf_counter() - start
             self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
-
-
-def _conclusion(
-    opened: Opened, trials: list[TrialRecord], confirmation: Confirmation | None
-) -> tuple[StudyRecord, pd.DataFrame, dict[str, bytes], str]:
-    """The study as it ended, its table, and the parent run's files and description."""
-    from pipeline.confirm.comparison import pairs_frame, summary_frame
-    from pipeline.report import render, summary_markdown, trials_frame
-
-    in_order = tuple(sorted(trials, key=lambda trial: trial.number))
-    record = replace(opened.record, trials=in_order, state="complete", confirmation=confirmation)
-    drawn = writer.submit(study_pictures, record)
-    frame = trials_frame(record)
-    files = {
-        # Without run ids, which differ where everything else is the same.
-        "trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode(),
-        "report.html": render(record, run_links(record, opened.parent.uri)).encode(),
-        **{f"figures/{name}": picture for name, picture in drawn.result().items()},
-    }
-    if confirmation is not None:
-        files["confirm/summary.csv"] = summary_frame(confirmation).to_csv(index=False).encode()
-        files["confirm/pairs.csv"] = pairs_frame(confirmation).to_csv(index=False).encode()
-    return record, frame, files, summary_markdown(record)
 
 
 def _now() -> int:

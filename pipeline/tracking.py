@@ -186,6 +186,7 @@ def close_study(
     metrics: Mapping[str, float] | None = None,
     files: Mapping[str, bytes] | None = None,
     note: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Closes the parent run, however the study ended.
 
@@ -195,6 +196,7 @@ def close_study(
         metrics: Of the whole study.
         files: Artifacts by path.
         note: The run's description, in markdown.
+        tags: Of the whole study.
     """
     client, run_id, now = client_of(parent.uri), parent.run_id, _now()
     if metrics:
@@ -202,8 +204,9 @@ def close_study(
         client.log_batch(run_id, metrics=entities)
     if files:
         _log_files(client, run_id, files)
-    if note:
-        client.set_tag(run_id, "mlflow.note.content", note)
+    described = {"mlflow.note.content": note} if note else {}
+    for key, value in {**described, **(tags or {})}.items():
+        client.set_tag(run_id, key, value)
     client.set_tag(run_id, "study.state", state)
     client.set_terminated(run_id, PARENT_STATUS[state])
 
@@ -350,24 +353,57 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
         return replace(record, confirmation=_confirmation(record, of_stage["confirm"]))
 
 
-def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
-    """Reads one trial, its study, and the digest of the study's data.
+@dataclass(frozen=True)
+class LoggedTraining:
+    """What a run tells of one training, of a trial or of a finalist on a replicate.
 
-    The curves are those that MLflow shows, not those of the artifact.
+    Attributes:
+        name: `trial 7`, or `winner on replicate 3`.
+        hyperparameters, replicate: What was trained, on what.
+        history: The curves that MLflow shows, not those of the artifact.
+        epochs: How many were trained; a diverged one shows its finite ones.
+        stop_reason: Why it ended.
+        config: The study.
+        digest: Of the study's data.
+    """
+
+    name: str
+    hyperparameters: Hyperparameters
+    replicate: int
+    history: History
+    epochs: int
+    stop_reason: StopReason
+    config: StudyConfig
+    digest: str
+
+
+def read_training(run_id: str) -> LoggedTraining:
+    """Reads one training and its study.
 
     Raises:
-        TrackingError: There is no such run, or it is no trial of a study.
+        TrackingError: There is no such run, or it is no trial's and no replicate's.
     """
     uri = tracking_uri()
     with _at_store(uri):
-        run, parent, config = _with_study(uri, run_id, {"trial.number": "a trial's"})
-        client = client_of(uri)
+        run, parent, config = _with_study(uri, run_id)
+        client, tags = client_of(uri), run.data.tags
         curves = {
             field: _values_by_step(client.get_metric_history(run_id, name))
             for name, field in CURVES.items()
             if field != "gap"
         }
-        return _trial_record(run, History(**curves)), config, parent.data.params["data.digest"]
+        number, finalist = tags.get("trial.number"), tags.get("finalist")
+        replicate = int(run.data.params["replicate"])
+        return LoggedTraining(
+            name=f"{finalist} on replicate {replicate}" if finalist else f"trial {number}",
+            hyperparameters=_hyperparameters(run),
+            replicate=replicate,
+            history=History(**curves),
+            epochs=int(_scalars(run)["epochs"]),
+            stop_reason=StopReason(tags["trial.stop_reason"]),
+            config=config,
+            digest=parent.data.params["data.digest"],
+        )
 
 
 def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
@@ -380,8 +416,7 @@ def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
     """
     uri = tracking_uri()
     with _at_store(uri):
-        tags = {"trial.number": "a trial's", "replicate": "a replicate's"}
-        run, parent, config = _with_study(uri, run_id, tags)
+        run, parent, config = _with_study(uri, run_id)
         owner = run if run.data.tags.get("stage") == "confirm" else parent
         preprocessing = download(uri, owner.info.run_id, PREPROCESSING_FILE).decode()
         return config, download(uri, run_id, WEIGHTS_FILE), preprocessing
@@ -776,15 +811,13 @@ def _metric(key: str, value: float, timestamp: int, step: int) -> Metric:
     return Metric(key, value, timestamp, step)
 
 
-def _with_study(uri: str, run_id: str, tags: Mapping[str, str]) -> tuple[Run, Run, StudyConfig]:
-    """A run that has one of these tags, its parent run, and their study."""
+def _with_study(uri: str, run_id: str) -> tuple[Run, Run, StudyConfig]:
+    """A trial's run or that of a finalist on a replicate, its parent run, and their study."""
     _require_store(uri)
     run = _get_run(client_of(uri), run_id)
     parent_id = run.data.tags.get(PARENT_TAG)
-    if parent_id is None or not tags.keys() & run.data.tags.keys():
-        raise TrackingError(
-            f"a run must be {' or '.join(tags.values())}, however: {run_id} ({uri})"
-        )
+    if parent_id is None or not {"trial.number", "replicate"} & run.data.tags.keys():
+        raise TrackingError(f"a run must be a trial's or a replicate's, however: {run_id} ({uri})")
     return run, client_of(uri).get_run(parent_id), _study_config(uri, parent_id)
 
 

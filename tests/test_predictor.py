@@ -15,7 +15,7 @@ from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.data import Task, load_table, split
 from pipeline.reproduce import reproduce
 from pipeline.study import run_study
-from pipeline.tracking import download, read_trial
+from pipeline.tracking import download, read_training
 
 N = 211
 STUDY = """
@@ -98,7 +98,7 @@ def test_a_study_of_a_data_frame_says_so_and_asks_for_it_again() -> None:
     frame = raw_rows(Task.BINARY)
     first = run_study(config(), data=frame)
     run_id = first.record.trials[1].run_id
-    assert read_trial(run_id)[1].data.source == "frame:data"
+    assert read_training(run_id).config.data.source == "frame:data"
     with pytest.raises(ConfigError, match=r"must be handed over anew .*\(frame:data\)"):
         reproduce(run_id)
     with pytest.raises(ConfigError, match="must be reproduced on the data it was trained on"):
