@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +145,8 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
             client.log_model_artifacts(model.model_id, str(saved))
             client.log_outputs(parent.run_id, [LoggedModelOutput(model.model_id, step=0)])
         except BaseException:
-            client.finalize_logged_model(model.model_id, "FAILED")
+            with suppress(Exception):  # the first error is the one to hear of
+                client.finalize_logged_model(model.model_id, "FAILED")
             raise
     return client.finalize_logged_model(model.model_id, "READY")
 

@@ -438,7 +438,11 @@ def test_a_served_champion_takes_rows_in_every_form_that_a_person_may_send(
     whole = rows.head(1).assign(area=90, rooms=3.0, floor=2.0, **unknown)
     record = json.loads(whole.to_json(orient="records"))
     check(ask(address, dataframe_records=record), whole)
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(address, dataframe_records=[{"area": 1}])
-    assert refused.value.code == 400
-    assert "rooms" in refused.value.read().decode()
+    for wrong, said in (
+        ({"area": 1}, "rooms"),
+        (records[0] | {"area": "large"}, "a numeric column must hold numbers, however: 'large'"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(address, dataframe_records=[wrong])
+        assert refused.value.code == 400
+        assert said in refused.value.read().decode()
