@@ -19,16 +19,18 @@ from sklearn.metrics import accuracy_score, log_loss
 from pipeline.config import ConfigError, StudyConfig, load_config
 from pipeline.confirm import course
 from pipeline.confirm.measures import METRICS
+from pipeline.confirm.price import search_price
 from pipeline.data import Preprocessing, load_table, split
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.predictor import Predictor
+from pipeline.reproduce import reproduce
 from pipeline.results import ReplicateRecord
 from pipeline.study import Progress, StudyResult, run_study
 from pipeline.tracking import download, read_study
 
 STUDY = """
 name = "{name}"
-seed = 5
+seed = 6
 [data]
 source = "sklearn:iris"
 [model]
@@ -209,6 +211,43 @@ class TestWhatMLflowShows:
         ]
         assert row.against == "baseline"
         assert row.difference == pytest.approx(np.mean(differences))
+
+    def test_every_training_can_be_reproduced(self, result: StudyResult) -> None:
+        single, _ = confirm_runs(result)
+        comparison = reproduce(single["winner", 2].info.run_id)
+        assert comparison.identical
+        assert comparison.epochs > 0
+        assert str(comparison).startswith("winner on replicate 2, ")
+
+    def test_the_parent_says_who_is_champion(self, result: StudyResult, folder: Path) -> None:
+        parent = MlflowClient().get_run(result.parent_run_id).data
+        confirmation = result.record.confirmation
+        assert confirmation is not None
+        name = parent.tags["study.champion"]
+        assert parent.metrics["champion/val_loss"] == min(
+            confirmation.values(finalist.name, "val_loss").mean()
+            for finalist in confirmation.finalists
+        )
+        assert parent.metrics["champion/val_loss"] == confirmation.values(name, "val_loss").mean()
+        assert parent.metrics["confirm/replicates"] == 3
+        assert parent.metrics["confirm/finalists"] == len(confirmation.finalists)
+        price = search_price(result.record)
+        assert price is not None
+        assert price.overtuned is not None
+        assert parent.tags["study.overtuned"] == str(price.overtuned).lower()
+        assert result.champion is not None
+        assert result.champion.holds_alias
+        model = mlflow.pyfunc.load_model("models:/whole@champion")
+        rows = load_table(config("whole", folder).data).frame.head(3)
+        answer = model.predict(rows)
+        assert answer["prediction"].isin(["setosa", "versicolor", "virginica"]).all()
+        each = [
+            Predictor.load(record.run_id).predict_proba(rows).to_numpy()
+            for record in confirmation.records
+            if record.finalist == name
+        ]
+        assert len(each) == 3
+        assert answer.iloc[:, 1:].to_numpy() == pytest.approx(np.mean(each, axis=0))
 
     def test_the_store_tells_what_was_known_in_memory(self, result: StudyResult) -> None:
         again, known = read_study(result.parent_run_id).confirmation, result.record.confirmation
