@@ -24,6 +24,8 @@ from pipeline.space import SearchSpace, Step
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 ScoreName = Literal["accuracy", "balanced_accuracy", "roc_auc", "log_loss", "r2", "rmse", "mae"]
+# How an L1 penalty acts: as a slope in the gradient, or as a threshold after the step.
+L1 = Literal["subgradient", "proximal"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 FILE_SOURCES = ("csv", "parquet")
 # A data frame handed over in Python: the name after the colon is for people.
@@ -88,6 +90,7 @@ class ModelConfig(_Section):
     activation: Literal["relu", "tanh", "sigmoid", "elu"] = "relu"
     penalized_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
     dropout_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
+    l1: L1 = "subgradient"
 
     @model_validator(mode="after")
     def _layers_exist(self) -> ModelConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -53,6 +53,25 @@ def arrange(state: AdamState, order: list[int]) -> None:
     """Puts the first slots' state into this order."""
     for field in (state.first, state.second, state.steps):
         field[: len(order)] = field[order]
+
+
+def corrector(steps: Float[Tensor, " k"]) -> Callable[[], Float[Tensor, "k 1 1"]]:
+    """What to call after each step: it gives what `sqrt(v)` is divided by to be `sqrt(v_hat)`.
+
+    That is `sqrt(1 - beta2^t)`. The powers go on from the ones that Python computes: those of torch
+    may depend in their last bits on where an element stands, and with it on the neighbours.
+
+    Args:
+        steps: Steps that some slots have taken, which from now on step together.
+    """
+    powers = [BETAS[1] ** taken for taken in steps.tolist()]
+    power = steps.new_tensor(powers, dtype=torch.float64).view(-1, 1, 1)
+
+    def correction() -> Tensor:
+        power.mul_(BETAS[1])
+        return torch.rsub(power, 1).sqrt_()
+
+    return correction
 
 
 class Stepper:

@@ -109,7 +109,11 @@ class PopulationTrainer:
         self._adam = adam.init(self._parameters)
         self._stopping = early_stopping.init(n_rows)
         self._penalty = Penalty(
-            self._layout, config.model.penalized, self._parameters, self._gradients
+            self._layout,
+            config.model.penalized,
+            self._parameters,
+            self._gradients,
+            proximal=config.model.l1 == "proximal",
         )
         self._rate = self._parameters.new_zeros(n_rows, 1)
 
@@ -248,6 +252,7 @@ class PopulationTrainer:
         learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
         optimizer = adam.Stepper(self._parameters, self._gradients, self._adam, learning_rates)
         gather = self._penalty.gatherer(n_active, network.kernel_gradients)
+        threshold = self._penalty.thresholder(n_active, self._adam)
         rates = DropoutRates.of(self._rate[:n_rows])
         dropping = bool(rates.rate[:n_active].any())
         noise = self._noise.dropout(epochs) if dropping else None
@@ -256,6 +261,7 @@ class PopulationTrainer:
             network.backward(loss_gradient(self._splits.task, logits, y, self._class_weights))
             gather()
             optimizer.step()
+            threshold()
 
     def _batches(self, epochs: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Per step rows [K, B, D] and targets [K, B], or [B, D] and [1, B] where all are alike.
