@@ -13,6 +13,9 @@ from torch import Tensor
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
+# Below it numbers are subnormal: a processor may take a hundred times longer to compute with them.
+SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class AdamState:
@@ -96,6 +99,7 @@ class Stepper:
         learning_rates: Sequence[float],
     ) -> None:
         self._steps = state.steps[: len(learning_rates)]
+        _drop_subnormal(state.first[: len(learning_rates)])
         self._one = torch.ones_like(self._steps)
         stacked = (parameters, gradients, state.first, state.second)
         ages = list(zip(learning_rates, self._steps.tolist(), strict=True))
@@ -130,3 +134,12 @@ class Stepper:
                 amsgrad=False,
                 maximize=False,
             )
+
+
+def _drop_subnormal(first: Float[Tensor, "k p"]) -> None:
+    """Makes moments zero that are too small to move a weight, and slow to compute with.
+
+    Where no gradient comes any more, as behind weights that are zero, the first moment falls below
+    the normal numbers within 800 steps, and rounding then keeps it there for ever.
+    """
+    first.masked_fill_(first.abs() < SMALLEST_NORMAL, 0.0)

@@ -175,10 +175,9 @@ class Penalty:
         def threshold() -> None:
             if not layers:
                 return
-            correction = correction_of_step()
-            # The fraction is multiplied by the correction, not the root divided: a pass less.
-            numerator = (step_l1 * correction).to(step_l1.dtype)
-            epsilon = (adam.EPSILON * correction).to(step_l1.dtype)
+            # The fraction is expanded by the correction: a division of every root less.
+            correction = correction_of_step().to(step_l1.dtype)
+            numerator, epsilon = step_l1 * correction, adam.EPSILON * correction
             for kernel, second, high, low in layers:
                 torch.sqrt(second, out=high).add_(epsilon)
                 torch.div(numerator, high, out=high)

@@ -116,6 +116,46 @@ def test_a_moved_row_goes_on_where_it_was() -> None:
         assert torch.equal(mine[1], other[4])
 
 
+def test_moments_without_gradients_do_not_stay_subnormal() -> None:
+    stacked, tiny = Stacked(torch.float32), torch.finfo(torch.float32).tiny
+    stacked.step(normal(K, P, seed=1, dtype=torch.float32), RATES)
+    stacked.gradients.zero_()
+    for _ in range(2):  # epochs
+        stepper = adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES)
+        for _ in range(900):
+            stepper.step()
+    assert (stacked.state.first.abs() < tiny).all()
+    before = stacked.parameters.clone()
+    adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES[:3]).step()
+    assert not stacked.state.first[:3].any()
+    assert torch.equal(stacked.parameters, before)
+
+
+def test_corrections_of_the_second_moment_count_on_by_row() -> None:
+    ages = (0, 1, 38, 7001, 10**6)
+    correction = adam.corrector(torch.tensor(ages, dtype=torch.float32))
+    for step in range(1, 41):
+        found = correction()
+        assert found.shape == (K, 1, 1)
+        expected = [(1 - 0.999 ** (age + step)) ** 0.5 for age in ages]
+        assert found.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_corrections_go_on_from_the_age_that_the_rows_had_when_asked() -> None:
+    steps = torch.zeros(K)
+    correction = adam.corrector(steps)
+    steps.add_(1)  # as a step of all rows does
+    assert correction().flatten().tolist() == pytest.approx([0.001**0.5] * K)
+
+
+@pytest.mark.parametrize("k", [1, 3, 17])
+def test_a_correction_has_the_same_bits_in_any_company(k: int) -> None:
+    ages = torch.arange(50, dtype=torch.float32)
+    among_all, among_few = adam.corrector(ages), adam.corrector(ages[7 : 7 + k])
+    for _ in range(5):
+        assert torch.equal(among_all()[7 : 7 + k], among_few())
+
+
 def test_init_is_a_state_of_no_steps() -> None:
     state = adam.init(normal(K, P, seed=0))
     assert state.first.shape == state.second.shape == (K, P)
