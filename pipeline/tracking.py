@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
@@ -372,7 +372,7 @@ def read_trial(run_id: str) -> tuple[TrialRecord, StudyConfig, str]:
         record = _trial_record(run, History(**curves))
         parent = client.get_run(parent_id)
         text = download(uri, parent_id, STUDY_FILE).decode()
-        config = parse_config(text, f"{STUDY_FILE} of run {parent_id}", Path("/"))
+        config = parse_logged_config(text, f"{STUDY_FILE} of run {parent_id}")
         return record, config, parent.data.params["data.digest"]
 
 
@@ -567,7 +567,7 @@ def _refuse_changes(
             f"however: {description.digest} ({description.source})"
         )
     text = download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode()
-    before = parse_config(text, STUDY_FILE, Path("/"))
+    before = parse_logged_config(text, STUDY_FILE)
     # More trials and wider populations continue a study; anything else makes it another one.
     free = {"search": {"n_trials", "population"}}
     old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
