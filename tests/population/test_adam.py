@@ -117,17 +117,17 @@ def test_a_moved_row_goes_on_where_it_was() -> None:
 
 
 def test_moments_without_gradients_do_not_stay_subnormal() -> None:
-    stacked, tiny = Stacked(torch.float32), torch.finfo(torch.float32).tiny
+    stacked = Stacked(torch.float32)
     stacked.step(normal(K, P, seed=1, dtype=torch.float32), RATES)
     stacked.gradients.zero_()
-    for _ in range(2):  # epochs
-        stepper = adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES)
-        for _ in range(900):
-            stepper.step()
-    assert (stacked.state.first.abs() < tiny).all()
-    before = stacked.parameters.clone()
+    stepper = adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES)
+    for _ in range(900):
+        stepper.step()
+    before, first = stacked.parameters.clone(), stacked.state.first
+    assert 0 < first.abs().max() < torch.finfo(torch.float32).tiny
     adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES[:3]).step()
-    assert not stacked.state.first[:3].any()
+    assert not first[:3].any()
+    assert first[3:].any()
     assert torch.equal(stacked.parameters, before)
 
 
@@ -148,12 +148,13 @@ def test_corrections_go_on_from_the_age_that_the_rows_had_when_asked() -> None:
     assert correction().flatten().tolist() == pytest.approx([0.001**0.5] * K)
 
 
-@pytest.mark.parametrize("k", [1, 3, 17])
-def test_a_correction_has_the_same_bits_in_any_company(k: int) -> None:
-    ages = torch.arange(50, dtype=torch.float32)
-    among_all, among_few = adam.corrector(ages), adam.corrector(ages[7 : 7 + k])
-    for _ in range(5):
-        assert torch.equal(among_all()[7 : 7 + k], among_few())
+def test_a_correction_has_the_same_bits_in_any_company() -> None:
+    ages = torch.arange(20_000, dtype=torch.float32)
+    among_all = adam.corrector(ages)()
+    for start in range(0, 20_000 - 13, 97):
+        for k in (1, 3, 13):
+            few = slice(start, start + k)
+            assert torch.equal(among_all[few], adam.corrector(ages[few])())
 
 
 def test_init_is_a_state_of_no_steps() -> None:
