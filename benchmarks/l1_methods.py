@@ -63,7 +63,7 @@ LOSSES = ("validation", "test")
 SMALL = 1e-3
 
 
-def test_loss(config: StudyConfig, table: Table, splits: Splits, result: TrialResult) -> float:
+def loss_on_test(config: StudyConfig, table: Table, splits: Splits, result: TrialResult) -> float:
     """Mean loss of the test rows."""
     network = reference.build_network(config.model, splits.n_features, splits.n_outputs).eval()
     network.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
@@ -103,7 +103,7 @@ def measure(source: str, variant: str, replicates: int) -> pd.DataFrame:
                     "lambda": result.hyperparameters.lambda_,
                     "replicate": replicate,
                     "validation": result.val_loss,
-                    "test": test_loss(config, table, splits, result),
+                    "test": loss_on_test(config, table, splits, result),
                     "zero": result.sparsity,
                     "small": share_of_small(result),
                     "epochs": len(result.history),

@@ -197,9 +197,9 @@ def decay(kernels: list[Tensor], factor: float) -> None:
 def soft_threshold(optimizer: torch.optim.Adam, kernels: list[Tensor], strength: float) -> None:
     """The proximal step of the penalty `strength * sum|w|`, after a step of Adam.
 
-    Every weight moves towards zero by the length of Adam's step for a gradient of `strength`, and
-    to zero where that is farther: Yun, Lozano and Yang 2021, "Adaptive Proximal Gradient Methods
-    for Structured Neural Networks" (NeurIPS).
+    Every weight moves towards zero by what Adam's scaling makes of a gradient of `strength`, and to
+    zero where that is farther: Yun, Lozano and Yang 2021, "Adaptive Proximal Gradient Methods for
+    Structured Neural Networks" (NeurIPS).
     """
     rate, (_, beta2), epsilon = (optimizer.defaults[key] for key in ("lr", "betas", "eps"))
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
-# Below it numbers are subnormal: a processor may take a hundred times longer to compute with them.
+# Below it numbers are subnormal, and processors compute with them many times more slowly.
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
 

@@ -153,7 +153,9 @@ class Penalty:
         zero by `learning_rate * l1 / (sqrt(v_hat) + epsilon)`, and to zero where that is farther:
         the proximal mapping of the L1 penalty in the metric of Adam's own step (Yun, Lozano and
         Yang 2021, "Adaptive Proximal Gradient Methods for Structured Neural Networks"; Melchior,
-        Joseph and Moolekamp 2019, "Proximal Adam", have the same metric).
+        Joseph and Moolekamp 2019, "Proximal Adam", iterate to it for penalties of any kind). Where
+        no gradient has ever come, as from an input that is always zero, epsilon alone is left of
+        the scaling, and a weight soon is zero, which costs the loss nothing.
 
         Args:
             n_active: Rows that train.
