@@ -24,6 +24,8 @@ from pipeline.space import SearchSpace, Step
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 ScoreName = Literal["accuracy", "balanced_accuracy", "roc_auc", "log_loss", "r2", "rmse", "mae"]
+# How an L1 penalty acts: as a slope in the gradient, or as a threshold after the step.
+L1 = Literal["subgradient", "proximal"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 FILE_SOURCES = ("csv", "parquet")
 # A data frame handed over in Python: the name after the colon is for people.
@@ -88,6 +90,7 @@ class ModelConfig(_Section):
     activation: Literal["relu", "tanh", "sigmoid", "elu"] = "relu"
     penalized_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
     dropout_layers: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False)] = "all"
+    l1: L1 = "proximal"
 
     @model_validator(mode="after")
     def _layers_exist(self) -> ModelConfig:
@@ -214,10 +217,31 @@ def parse_config(
     text: str, place: str, folder: Path, overrides: Mapping[str, Any] | None = None
 ) -> StudyConfig:
     """`load_config` of a text; `place` names it in errors, `folder` anchors its relative paths."""
+    return _parse(_document(text, place), place, folder, overrides)
+
+
+def parse_logged_config(text: str, place: str) -> StudyConfig:
+    """`parse_config` of the file that a study left in the store, which states every key.
+
+    One that it lacks came later, and stands for what was done before it was there.
+    """
+    document = _document(text, place)
+    model = document.setdefault("model", {})
+    if isinstance(model, dict):
+        model.setdefault("l1", "subgradient")
+    return _parse(document, place, Path("/"), None)
+
+
+def _document(text: str, place: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the study must be TOML, however: {error} ({place})") from error
+
+
+def _parse(
+    document: dict[str, Any], place: str, folder: Path, overrides: Mapping[str, Any] | None
+) -> StudyConfig:
     for key, value in (overrides or {}).items():
         _assign(document, key, value)
     _anchor(document, folder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from pipeline.config import ScoreName, StudyConfig
+from pipeline.config import L1, ScoreName, StudyConfig
 from pipeline.data import Splits, Task
 from pipeline.network import KeyedDropout, build_network
 from pipeline.population.noise import by_layer, dropout_noise, initial_parameters, row_order
@@ -89,12 +89,13 @@ def train(
                 dropout.noise = part[0]
             optimizer.zero_grad()
             loss = mean_loss(splits.task, network(x_train[rows]), y_train[rows], weights)
-            (loss + penalty(hyperparameters, weighed)).backward()
+            (loss + penalty(hyperparameters, weighed, config.model.l1)).backward()
             if hyperparameters.regularization is Regularization.WEIGHT_DECAY:
-                with torch.no_grad():
-                    for weight in weighed:
-                        weight.mul_(1 - rate * hyperparameters.lambda_)
+                decay(weighed, 1 - rate * hyperparameters.lambda_)
             optimizer.step()
+            if config.model.l1 == "proximal":
+                l1 = hyperparameters.lambda_ * (l1_ratio(hyperparameters) or 0.0)
+                soft_threshold(optimizer, weighed, l1)
 
         network.eval()
         with torch.no_grad():
@@ -128,18 +129,52 @@ def train(
     )
 
 
-def penalty(hyperparameters: Hyperparameters, kernels: list[Tensor]) -> Tensor:
-    """`lambda * (r * sum|w| + (1 - r) * sum w^2)`, zero for `none` and `weight_decay`."""
-    ratio = {
-        Regularization.L1: 1.0,
-        Regularization.L2: 0.0,
-        Regularization.ELASTIC_NET: hyperparameters.l1_ratio,
-    }.get(hyperparameters.regularization)
+def penalty(
+    hyperparameters: Hyperparameters, kernels: list[Tensor], l1: L1 = "subgradient"
+) -> Tensor:
+    """`lambda * (r * sum|w| + (1 - r) * sum w^2)`, zero for `none` and `weight_decay`.
+
+    Where L1 is proximal, the first of the two sums is left to `soft_threshold`.
+    """
+    ratio = l1_ratio(hyperparameters)
     if ratio is None or not kernels:
         return torch.zeros(())
     absolute = torch.stack([kernel.abs().sum() for kernel in kernels]).sum()
     squared = torch.stack([kernel.square().sum() for kernel in kernels]).sum()
-    return hyperparameters.lambda_ * (ratio * absolute + (1 - ratio) * squared)
+    l1_part = ratio * absolute if l1 == "subgradient" else 0.0
+    return hyperparameters.lambda_ * (l1_part + (1 - ratio) * squared)
+
+
+def l1_ratio(hyperparameters: Hyperparameters) -> float | None:
+    """The share of L1 in the penalty, None where there is no penalty."""
+    return {
+        Regularization.L1: 1.0,
+        Regularization.L2: 0.0,
+        Regularization.ELASTIC_NET: hyperparameters.l1_ratio,
+    }.get(hyperparameters.regularization)
+
+
+def decay(kernels: list[Tensor], factor: float) -> None:
+    """Decoupled weight decay, before a step."""
+    with torch.no_grad():
+        for kernel in kernels:
+            kernel.mul_(factor)
+
+
+def soft_threshold(optimizer: torch.optim.Adam, kernels: list[Tensor], strength: float) -> None:
+    """The proximal step of the penalty `strength * sum|w|`, after a step of Adam.
+
+    Every weight moves towards zero by what Adam's scaling makes of a gradient of `strength`, and to
+    zero where that is farther: Yun, Lozano and Yang 2021, "Adaptive Proximal Gradient Methods for
+    Structured Neural Networks" (NeurIPS).
+    """
+    rate, (_, beta2), epsilon = (optimizer.defaults[key] for key in ("lr", "betas", "eps"))
+    with torch.no_grad():
+        for kernel in kernels:
+            state = optimizer.state[kernel]
+            second = state["exp_avg_sq"] / (1 - beta2 ** state["step"].item())
+            threshold = rate * strength / (second.sqrt() + epsilon)
+            kernel.copy_(kernel.sign() * (kernel.abs() - threshold).clamp(min=0))
 
 
 def class_weights(config: StudyConfig, splits: Splits, dtype: torch.dtype) -> Tensor | None:

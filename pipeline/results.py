@@ -13,10 +13,6 @@ from pipeline.space import Hyperparameters
 
 Array = NDArray[np.float64]
 
-# A kernel weight of at most this magnitude counts as removed: (sub)gradient steps of Adam hover
-# around zero at about the learning rate and hardly ever land on it.
-NEGLIGIBLE_WEIGHT = 1e-3
-
 
 class StopReason(StrEnum):
     """Why a trial's training ended."""
@@ -177,10 +173,10 @@ class TrialResult:
 
     @property
     def sparsity(self) -> float:
-        """Share of kernel weights of at most `NEGLIGIBLE_WEIGHT` in magnitude."""
+        """Share of kernel weights that are exactly zero."""
         kernels = self._kernels()
-        near_zero = sum(int(np.sum(np.abs(kernel) <= NEGLIGIBLE_WEIGHT)) for kernel in kernels)
-        return near_zero / sum(kernel.size for kernel in kernels)
+        zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
+        return zeros / sum(kernel.size for kernel in kernels)
 
     def _kept(self, curve: Array) -> float:
         return float(curve[self.kept_epoch - 1]) if self.kept_epoch else float("nan")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import (
     CURVES,
     HISTORY_FILE,
@@ -823,7 +823,7 @@ def _with_study(uri: str, run_id: str) -> tuple[Run, Run, StudyConfig]:
 
 def _study_config(uri: str, run_id: str) -> StudyConfig:
     text = download(uri, run_id, STUDY_FILE).decode()
-    return parse_config(text, f"{STUDY_FILE} of run {run_id}", Path("/"))
+    return parse_logged_config(text, f"{STUDY_FILE} of run {run_id}")
 
 
 def _values_by_step(metrics: list[Metric]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from pipeline.config import (
     load_config,
     parse_assignment,
     parse_config,
+    parse_logged_config,
 )
 from pipeline.space import Range, Regularization, SearchSpace
 
@@ -60,6 +61,7 @@ class TestDefaults:
                 "activation": "relu",
                 "penalized_layers": "all",
                 "dropout_layers": "all",
+                "l1": "proximal",
             },
             "training": {
                 "max_epochs": 100,
@@ -139,6 +141,7 @@ WRONG = [
     ("[model]\npenalized_layers = [3]", "[3]", "model"),
     ("[model]\npenalized_layers = [-1]", "[-1]", "model"),
     ("[model]\npenalized_layers = 'some'", "'some'", "model.penalized_layers"),
+    ("[model]\nl1 = 'lasso'", "'lasso'", "model.l1"),
     ("[model]\ndropout_layers = [2]", "[2]", "model"),
     ("[model]\ndropout_layers = [0, 0]", "[0, 0]", "model"),
     ("[training]\nmax_epochs = 0", "0", "training.max_epochs"),
@@ -408,6 +411,7 @@ documents = st.fixed_dictionaries(
                 "activation": st.sampled_from(["relu", "tanh"]),
                 "penalized_layers": st.sampled_from(["all", [], [1], [0, 2]]),
                 "dropout_layers": st.sampled_from(["all", [], [1]]),
+                "l1": st.sampled_from(["subgradient", "proximal"]),
             },
         ),
         "training": st.fixed_dictionaries(
@@ -443,7 +447,7 @@ class TestToToml:
     def test_is_read_back_as_an_equal_study(self, document: dict[str, Any]) -> None:
         config = StudyConfig.model_validate(document)
         text = config.to_toml()
-        assert parse(text) == config
+        assert parse(text) == parse_logged_config(text, "study.toml") == config
         assert parse(text).to_toml() == text
 
     def test_spells_keys_as_the_study_file_does(self) -> None:
@@ -451,6 +455,16 @@ class TestToToml:
         assert "lambda" in document["space"]
         assert "lambda_" not in document["space"]
         assert "learning_rate" not in document["space"]
+
+    @pytest.mark.parametrize("logged", [LEAST, LEAST + "[model]\nhidden = [3]\n"])
+    def test_of_a_study_older_than_a_key_means_what_was_done_then(self, logged: str) -> None:
+        assert parse_logged_config(logged, "study.toml").model.l1 == "subgradient"
+        assert parse(logged).model.l1 == "proximal"
+
+    @pytest.mark.parametrize("logged", ["model = 3\n" + LEAST, "[model", LEAST + "[modell]"])
+    def test_of_a_logged_study_that_is_wrong_is_refused(self, logged: str) -> None:
+        with pytest.raises(ConfigError, match=r"however: .*study\.toml"):
+            parse_logged_config(logged, "study.toml")
 
     def test_round_trips_through_a_file(self, tmp_path: Path) -> None:
         config = parse(LEAST, {"space.patience": "off", "data.source": "csv:/t.csv"})

@@ -12,6 +12,7 @@ from torch import nn
 from pipeline import reference
 from pipeline.config import ModelConfig
 from pipeline.data import Task
+from pipeline.population.noise import initial_parameters
 from pipeline.results import StopReason, TrialResult
 from pipeline.space import Hyperparameters, Regularization
 from tests.builders import (
@@ -119,6 +120,45 @@ class TestTrain:
             trial = Hyperparameters(Regularization(regularization), 0.05)
             assert reference.train(config, tiny_splits(), trial).weight_norm < plain
 
+    @pytest.mark.parametrize(("l1", "zeros"), [("subgradient", False), ("proximal", True)])
+    def test_has_exact_zeros_of_proximal_l1_alone(self, l1: str, zeros: bool) -> None:
+        config = tiny_config({"model.l1": l1, "model.penalized_layers": [0, 1]})
+        for trial in TRIALS:
+            result = reference.train(config, tiny_splits(Task.REGRESSION), trial)
+            thresholded = zeros and trial.regularization in ("l1", "elastic_net")
+            assert (result.sparsity > 0) == thresholded
+            assert (result.weights["6.weight"] != 0).all()
+            assert (result.weights["0.bias"] != 0).all()
+
+    def test_with_proximal_l1_is_adams_step_and_then_a_threshold(self) -> None:
+        """Three steps of a linear model, written out."""
+        splits = tiny_splits(Task.REGRESSION)
+        config = tiny_config(
+            {
+                "model.hidden": [],
+                "model.l1": "proximal",
+                "training.batch_size": 97,
+                "training.max_epochs": 3,
+            }
+        )
+        trial = Hyperparameters(Regularization.ELASTIC_NET, 0.4, l1_ratio=0.75)
+        result = reference.train(config, splits, trial, dtype=torch.float64)
+        ((kernel, bias),) = initial_parameters(config.seed, 0, (N_FEATURES, 1))
+        x = np.column_stack([splits.x_train, np.ones(len(splits.x_train))]).astype(float)
+        w = np.append(kernel, bias).astype(float)
+        is_kernel = np.arange(N_FEATURES + 1) < N_FEATURES
+        first, second = np.zeros_like(w), np.zeros_like(w)
+        for step in range(1, 4):
+            slope = 2 * x.T @ (x @ w - splits.y_train) / len(x) + is_kernel * 2 * 0.1 * w
+            first = 0.9 * first + 0.1 * slope
+            second = 0.999 * second + 0.001 * slope**2
+            scaling = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+            w -= 0.01 * first / (1 - 0.9**step) / scaling
+            threshold = is_kernel * 0.01 * 0.3 / scaling
+            w = np.where(np.abs(w) <= threshold, 0.0, w - np.sign(w) * threshold)
+        np.testing.assert_allclose(result.weights["0.weight"][0], w[:-1], rtol=1e-12)
+        np.testing.assert_allclose(result.weights["0.bias"], w[-1:], rtol=1e-12)
+
 
 class TestPenalty:
     KERNELS = (
@@ -144,6 +184,11 @@ class TestPenalty:
         self, trial: Hyperparameters, expected: float
     ) -> None:
         assert float(reference.penalty(trial, list(self.KERNELS))) == pytest.approx(expected)
+
+    def test_of_proximal_l1_is_the_l2_part(self) -> None:
+        trial = Hyperparameters(Regularization.ELASTIC_NET, 0.5, l1_ratio=0.25)
+        found = reference.penalty(trial, list(self.KERNELS), "proximal")
+        assert float(found) == pytest.approx(0.5 * 0.75 * 14)
 
     def test_of_no_kernels_is_zero(self) -> None:
         assert float(reference.penalty(TRIALS[1], [])) == 0

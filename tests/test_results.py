@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pipeline.results import (
-    NEGLIGIBLE_WEIGHT,
     STATE_AFTER,
     History,
     Point,
@@ -27,9 +26,9 @@ POINTS = (
     Point(3, 0.2, 0.8, 0.9, 0.6, StopReason.EARLY_STOPPING),
 )
 WEIGHTS = {
-    "0.weight": np.array([[3.0, 0.0], [NEGLIGIBLE_WEIGHT, -4.0]], dtype=np.float32),
+    "0.weight": np.array([[3.0, 0.0], [1e-30, -4.0]], dtype=np.float32),
     "0.bias": np.array([7.0, 7.0], dtype=np.float32),
-    "3.weight": np.array([[0.0, 12.0]], dtype=np.float32),
+    "3.weight": np.array([[-0.0, 12.0]], dtype=np.float32),
     "3.bias": np.array([0.0], dtype=np.float32),
 }
 
@@ -118,8 +117,8 @@ class TestTrialResult:
         )
         assert huge.weight_norm == pytest.approx(math.sqrt(3) * 1e30)
 
-    def test_sparsity_is_the_share_of_negligible_kernel_weights(self) -> None:
-        assert result().sparsity == pytest.approx(3 / 6)
+    def test_sparsity_is_the_share_of_kernel_weights_that_are_exactly_zero(self) -> None:
+        assert result().sparsity == pytest.approx(2 / 6)
 
     @pytest.mark.parametrize(
         ("reason", "state"),

@@ -512,6 +512,23 @@ class TestResume:
         assert [trial.number for trial in result.record.trials] == list(range(len(told)))
         assert all(trial.state.is_finished() for trial in told)
 
+    def test_a_study_older_than_proximal_l1_is_reproduced_and_resumed_as_it_was(
+        self, store: Path
+    ) -> None:
+        options = {"search.n_trials": 2, "search.pruner": "none"}
+        spelled = {**options, "model.l1": "subgradient"}
+        space = 'regularization = "l1"\nlambda = 0.01'
+        result = run_study(small(store, "older", space=space, **spelled))
+        (file,) = store.rglob(f"{result.parent_run_id}/artifacts/study.toml")
+        text = file.read_text(encoding="utf-8")
+        assert text.count('l1 = "subgradient"\n') == 1
+        file.write_text(text.replace('l1 = "subgradient"\n', ""), encoding="utf-8")
+        assert reproduce(result.record.trials[1].run_id).identical
+        with pytest.raises(ConfigError, match=r"model.l1 = 'subgradient'\), however: 'proximal'"):
+            run_study(small(store, "older", space=space, **options), resume=True)
+        again = run_study(small(store, "older", space=space, **spelled), resume=True)
+        assert again.parent_run_id == result.parent_run_id
+
     def test_resume_without_anything_to_resume_begins(self, store: Path) -> None:
         result = run_study(small(store, "begins", **{"search.n_trials": 2}), resume=True)
         assert len(result.record.trials) == 2

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
-from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.results import StopReason, StudyRecord, TrialRecord
 from pipeline.space import Regularization
 
@@ -21,7 +20,7 @@ SAVED: dict[str, tuple[StopReason, ...]] = {
 def config_of(record: StudyRecord) -> StudyConfig | None:
     """The study file, None if it is not legible."""
     try:
-        return parse_config(record.study_toml, "study.toml", Path("/"))
+        return parse_logged_config(record.study_toml, "study.toml")
     except ConfigError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,6 +12,9 @@ from torch import Tensor
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+
+# Below it numbers are subnormal, and processors compute with them many times more slowly.
+SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,25 @@ def arrange(state: AdamState, order: list[int]) -> None:
         field[: len(order)] = field[order]
 
 
+def corrector(steps: Float[Tensor, " k"]) -> Callable[[], Float[Tensor, "k 1 1"]]:
+    """What to call after each step: it gives what `sqrt(v)` is divided by to be `sqrt(v_hat)`.
+
+    That is `sqrt(1 - beta2^t)`. The powers go on from the ones that Python computes: those of torch
+    may depend in their last bits on where an element stands, and with it on the neighbours.
+
+    Args:
+        steps: Steps that some slots have taken, which from now on step together.
+    """
+    powers = [BETAS[1] ** taken for taken in steps.tolist()]
+    power = steps.new_tensor(powers, dtype=torch.float64).view(-1, 1, 1)
+
+    def correction() -> Tensor:
+        power.mul_(BETAS[1])
+        return torch.rsub(power, 1).sqrt_()
+
+    return correction
+
+
 class Stepper:
     """Adam for the first rows of stacked parameters, for as long as they keep in step.
 
@@ -77,6 +99,7 @@ class Stepper:
         learning_rates: Sequence[float],
     ) -> None:
         self._steps = state.steps[: len(learning_rates)]
+        _drop_subnormal(state.first[: len(learning_rates)])
         self._one = torch.ones_like(self._steps)
         stacked = (parameters, gradients, state.first, state.second)
         ages = list(zip(learning_rates, self._steps.tolist(), strict=True))
@@ -111,3 +134,12 @@ class Stepper:
                 amsgrad=False,
                 maximize=False,
             )
+
+
+def _drop_subnormal(first: Float[Tensor, "k p"]) -> None:
+    """Makes moments zero that are too small to move a weight, and slow to compute with.
+
+    Where no gradient comes any more, as behind weights that are zero, the first moment falls below
+    the normal numbers within 800 steps, and rounding then keeps it there for ever.
+    """
+    first.masked_fill_(first.abs() < SMALLEST_NORMAL, 0.0)

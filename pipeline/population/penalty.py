@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.population import adam
 from pipeline.population.layers import Layout
 from pipeline.space import Hyperparameters, Regularization
 
@@ -40,13 +41,14 @@ def coefficients(hyperparameters: Hyperparameters) -> Coefficients:
 
 
 class Penalty:
-    """The coefficients of K slots, applied while their gradients are gathered.
+    """The coefficients of K slots, applied while their gradients are gathered, or after the step.
 
     Args:
         layout: The layers' sizes.
         penalized: Per kernel, whether it is weighed.
         parameters: [K, P], decayed where a slot decays its weights.
         gradients: [K, P], written.
+        proximal: Whether the L1 part is a threshold after the step, and not in the gradients.
     """
 
     def __init__(
@@ -55,13 +57,18 @@ class Penalty:
         penalized: Sequence[bool],
         parameters: Float[Tensor, "k p"],
         gradients: Float[Tensor, "k p"],
+        *,
+        proximal: bool = False,
     ) -> None:
         self._layout, self._penalized = layout, tuple(penalized)
         self._parameters, self._gradients = parameters, gradients
+        self._proximal = proximal
         n_slots = len(parameters)
         self._l1 = parameters.new_zeros(n_slots, 1, 1)
         self._twice_l2 = parameters.new_zeros(n_slots, 1, 1)
         self._shrink = parameters.new_ones(n_slots, 1, 1)
+        self._step_l1 = parameters.new_zeros(n_slots, 1, 1)
+        self._fields = self._l1, self._twice_l2, self._shrink, self._step_l1
         self._rows = [Coefficients(0.0, 0.0, 0.0)] * n_slots
 
     def set_row(self, row: int, chosen: Coefficients, learning_rate: float) -> None:
@@ -70,11 +77,12 @@ class Penalty:
         self._l1[row] = chosen.l1
         self._twice_l2[row] = 2 * chosen.l2
         self._shrink[row] = 1 - learning_rate * chosen.decay
+        self._step_l1[row] = learning_rate * chosen.l1
 
     def move_row(self, source: int, destination: int) -> None:
         """Copies one slot's coefficients over another's."""
         self._rows[destination] = self._rows[source]
-        for field in (self._l1, self._twice_l2, self._shrink):
+        for field in self._fields:
             field[destination] = field[source]
 
     def arrangement(self, n_active: int) -> list[int]:
@@ -85,7 +93,7 @@ class Penalty:
     def arrange(self, order: list[int]) -> None:
         """Puts the first rows into this order."""
         self._rows[: len(order)] = [self._rows[row] for row in order]
-        for field in (self._l1, self._twice_l2, self._shrink):
+        for field in self._fields:
             field[: len(order)] = field[order]
 
     def gatherer(
@@ -96,15 +104,15 @@ class Penalty:
         """What to call after each backward pass, until a row is set or moved.
 
         It writes the kernels' gradients plus the penalties' to the first `n_active` rows of
-        [K, P], and decays their weights. Adding the L2 part is the copy. The L1 part and the decay
-        are computed from the first row that uses them to the last; for one between them that does
-        not, they change nothing.
+        [K, P], and decays their weights. Adding the L2 part is the copy. The L1 part, unless it is
+        proximal, and the decay are computed from the first row that uses them to the last; for one
+        between them that does not, they change nothing.
 
         Args:
             n_active: Rows that train; `kernel_gradients` may have an idle one more.
             kernel_gradients: Per layer, where a backward pass writes them.
         """
-        l1 = _extent([bool(row.l1) for row in self._rows[:n_active]])
+        l1 = slice(0) if self._proximal else self._l1_extent(n_active)
         decaying = _extent([bool(row.decay) for row in self._rows[:n_active]])
         twice_l2 = self._twice_l2[:n_active]
         layers = [
@@ -137,6 +145,51 @@ class Penalty:
                     decayed.mul_(shrink)
 
         return gather
+
+    def thresholder(self, n_active: int, state: adam.AdamState) -> Callable[[], None]:
+        """What to call after each step of Adam, until a row is set or moved.
+
+        Where L1 is proximal, it moves every penalized weight of the first `n_active` rows towards
+        zero by `learning_rate * l1 / (sqrt(v_hat) + epsilon)`, and to zero where that is farther:
+        the proximal mapping of the L1 penalty in the metric of Adam's own step (Yun, Lozano and
+        Yang 2021, "Adaptive Proximal Gradient Methods for Structured Neural Networks"; Melchior,
+        Joseph and Moolekamp 2019, "Proximal Adam", iterate to it for penalties of any kind). Where
+        no gradient has ever come, as from an input that is always zero, epsilon alone is left of
+        the scaling, and a weight soon is zero, which costs the loss nothing.
+
+        Args:
+            n_active: Rows that train.
+            state: Adam's, read: before the first of the steps here, after each of them later.
+        """
+        l1 = self._l1_extent(n_active) if self._proximal else slice(0)
+        step_l1, correction_of_step = self._step_l1[l1], adam.corrector(state.steps[l1])
+        layers = [
+            (kernel[l1], second[l1], torch.empty_like(kernel[l1]), torch.empty_like(kernel[l1]))
+            for penalized, kernel, second in zip(
+                self._penalized,
+                self._layout.kernels(self._parameters),
+                self._layout.kernels(state.second),
+                strict=True,
+            )
+            if penalized and len(step_l1)
+        ]
+
+        def threshold() -> None:
+            if not layers:
+                return
+            # The fraction is expanded by the correction: a division of every root less.
+            correction = correction_of_step().to(step_l1.dtype)
+            numerator, epsilon = step_l1 * correction, adam.EPSILON * correction
+            for kernel, second, high, low in layers:
+                torch.sqrt(second, out=high).add_(epsilon)
+                torch.div(numerator, high, out=high)
+                torch.neg(high, out=low)
+                kernel.sub_(torch.clamp(kernel, low, high, out=low))
+
+        return threshold
+
+    def _l1_extent(self, n_active: int) -> slice:
+        return _extent([bool(row.l1) for row in self._rows[:n_active]])
 
 
 def _extent(used: Sequence[bool]) -> slice:

@@ -124,7 +124,11 @@ class PopulationTrainer:
         self._adam = adam.init(self._parameters)
         self._stopping = early_stopping.init(n_rows)
         self._penalty = Penalty(
-            self._layout, config.model.penalized, self._parameters, self._gradients
+            self._layout,
+            config.model.penalized,
+            self._parameters,
+            self._gradients,
+            proximal=config.model.l1 == "proximal",
         )
         self._rate = self._parameters.new_zeros(n_rows, 1)
 
@@ -306,6 +310,7 @@ class PopulationTrainer:
         learning_rates = [self._slots[slot].learning_rate for slot in self._rows]
         optimizer = adam.Stepper(self._parameters, self._gradients, self._adam, learning_rates)
         gather = self._penalty.gatherer(n_active, network.kernel_gradients)
+        threshold = self._penalty.thresholder(n_active, self._adam)
         rates = DropoutRates.of(self._rate[:n_rows])
         drops = (self._rate[:n_active, 0] > 0).tolist()
         noise = None
@@ -322,6 +327,7 @@ class PopulationTrainer:
             network.backward(loss_gradient(self._task, logits, y, weights))
             gather()
             optimizer.step()
+            threshold()
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:

@@ -116,6 +116,47 @@ def test_a_moved_row_goes_on_where_it_was() -> None:
         assert torch.equal(mine[1], other[4])
 
 
+def test_moments_without_gradients_do_not_stay_subnormal() -> None:
+    stacked = Stacked(torch.float32)
+    stacked.step(normal(K, P, seed=1, dtype=torch.float32), RATES)
+    stacked.gradients.zero_()
+    stepper = adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES)
+    for _ in range(900):
+        stepper.step()
+    before, first = stacked.parameters.clone(), stacked.state.first
+    assert 0 < first.abs().max() < torch.finfo(torch.float32).tiny
+    adam.Stepper(stacked.parameters, stacked.gradients, stacked.state, RATES[:3]).step()
+    assert not first[:3].any()
+    assert first[3:].any()
+    assert torch.equal(stacked.parameters, before)
+
+
+def test_corrections_of_the_second_moment_count_on_by_row() -> None:
+    ages = (0, 1, 38, 7001, 10**6)
+    correction = adam.corrector(torch.tensor(ages, dtype=torch.float32))
+    for step in range(1, 41):
+        found = correction()
+        assert found.shape == (K, 1, 1)
+        expected = [(1 - 0.999 ** (age + step)) ** 0.5 for age in ages]
+        assert found.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_corrections_go_on_from_the_age_that_the_rows_had_when_asked() -> None:
+    steps = torch.zeros(K)
+    correction = adam.corrector(steps)
+    steps.add_(1)  # as a step of all rows does
+    assert correction().flatten().tolist() == pytest.approx([0.001**0.5] * K)
+
+
+def test_a_correction_has_the_same_bits_in_any_company() -> None:
+    ages = torch.arange(20_000, dtype=torch.float32)
+    among_all = adam.corrector(ages)()
+    for start in range(0, 20_000 - 13, 97):
+        for k in (1, 3, 13):
+            few = slice(start, start + k)
+            assert torch.equal(among_all[few], adam.corrector(ages[few])())
+
+
 def test_init_is_a_state_of_no_steps() -> None:
     state = adam.init(normal(K, P, seed=0))
     assert state.first.shape == state.second.shape == (K, P)

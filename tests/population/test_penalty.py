@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.population import adam
 from pipeline.population.layers import Layout
 from pipeline.population.penalty import Coefficients, Penalty, coefficients
 from pipeline.space import Hyperparameters, Regularization
@@ -27,13 +28,14 @@ def apply(
     trials: list[Hyperparameters],
     penalized: tuple[bool, ...] = ALL,
     learning_rate: float = 0.01,
+    proximal: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The parameters and gradients after the penalties of `trials` in the first rows."""
     # A backward pass writes the biases' gradients itself.
     parameters, target = parameters.clone(), gradients.clone()
     for kernel in LAYOUT.kernels(target):
         kernel.fill_(77.0)
-    penalty = Penalty(LAYOUT, penalized, parameters, target)
+    penalty = Penalty(LAYOUT, penalized, parameters, target, proximal=proximal)
     for row, trial in enumerate(trials):
         penalty.set_row(row, coefficients(trial), learning_rate)
     n_active = len(trials)
@@ -184,3 +186,122 @@ def test_a_moved_row_is_weighed_as_before() -> None:
     penalty.gatherer(K, kernels)()
     assert torch.equal(target[0], target[2])  # rows 0 and 2 hold equal weights and gradients
     assert isinstance(coefficients(TRIALS[0]), Coefficients)
+
+
+AGES = (0, 37, 5, 1000, 2)
+RATES = (0.01, 0.02, 0.05, 0.01, 0.01)
+
+
+def state_of(ages: tuple[int, ...] = AGES, dtype: torch.dtype = torch.float64) -> adam.AdamState:
+    """Adam's in the middle of training."""
+    state = adam.init(normal(len(ages), 0, dtype))
+    state.second.copy_((normal(len(ages), 3, dtype) / 7).square())
+    state.steps.copy_(torch.tensor(ages))
+    return state
+
+
+def threshold(
+    parameters: Tensor,
+    state: adam.AdamState,
+    trials: list[Hyperparameters],
+    penalized: tuple[bool, ...] = ALL,
+    rates: tuple[float, ...] = RATES,
+    proximal: bool = True,
+) -> Tensor:
+    """The parameters after what follows a step of `trials` in the first rows."""
+    parameters = parameters.clone()
+    penalty = Penalty(
+        LAYOUT, penalized, parameters, torch.zeros_like(parameters), proximal=proximal
+    )
+    for row, trial in enumerate(trials):
+        penalty.set_row(row, coefficients(trial), rates[row])
+    after_step = penalty.thresholder(len(trials), state)
+    state.steps.add_(1)
+    after_step()
+    return parameters
+
+
+def soft_thresholded(w: Tensor, second: Tensor, step: int, step_l1: float) -> Tensor:
+    """The definition, for one kernel."""
+    size = step_l1 / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    return torch.where(w.abs() <= size, 0.0, w - torch.sign(w) * size)
+
+
+class TestProximal:
+    @pytest.mark.parametrize("penalized", [ALL, (True, False, False), (False,) * 3], ids=str)
+    def test_thresholds_the_chosen_kernels_with_adams_scaling(
+        self, penalized: tuple[bool, ...]
+    ) -> None:
+        w, state = normal(len(TRIALS), 1), state_of()
+        after = threshold(w, state, TRIALS, penalized)
+        zeros = 0
+        for row, trial in enumerate(TRIALS):
+            step_l1 = RATES[row] * coefficients(trial).l1
+            for before, changed, second, chosen in zip(
+                *map(LAYOUT.kernels, (w, after, state.second)), penalized, strict=True
+            ):
+                expected = before[row]
+                if chosen and step_l1:
+                    expected = soft_thresholded(before[row], second[row], AGES[row] + 1, step_l1)
+                torch.testing.assert_close(changed[row], expected, rtol=1e-13, atol=1e-15)
+                assert torch.equal(changed[row] == 0, expected == 0)
+                zeros += int((expected == 0).sum())
+        assert bool(zeros) == any(penalized)
+
+    def test_counts_the_steps_that_follow(self) -> None:
+        w, state = normal(1, 1), state_of(AGES[:1])
+        penalty = Penalty(LAYOUT, ALL, w, torch.zeros_like(w), proximal=True)
+        penalty.set_row(0, coefficients(TRIALS[0]), 0.01)
+        after_step, (kernel, *_), (second, *_) = (
+            penalty.thresholder(1, state),
+            LAYOUT.kernels(w),
+            LAYOUT.kernels(state.second),
+        )
+        for step in range(1, 4):
+            expected = soft_thresholded(kernel[0].clone(), second[0], step, 0.01 * 0.3)
+            after_step()
+            torch.testing.assert_close(kernel[0], expected, rtol=1e-13, atol=1e-15)
+
+    def test_leaves_biases_other_types_and_idle_rows_alone(self) -> None:
+        w = normal(len(TRIALS) + 2, 1)
+        after = threshold(w, state_of((*AGES, 3, 3)), TRIALS)
+        for bias, same in zip(LAYOUT.biases(w), LAYOUT.biases(after), strict=True):
+            assert torch.equal(bias, same)
+        for row, trial in enumerate(TRIALS):
+            assert torch.equal(w[row], after[row]) == (not coefficients(trial).l1)
+        assert torch.equal(w[len(TRIALS) :], after[len(TRIALS) :])
+
+    def test_has_the_l2_part_alone_in_the_gradients(self) -> None:
+        w, g = normal(len(TRIALS), 1), normal(len(TRIALS), 2)
+        _, after = apply(w, g, TRIALS, proximal=True)
+        for kernel, before, changed in zip(*map(LAYOUT.kernels, (w, g, after)), strict=True):
+            for row, trial in enumerate(TRIALS):
+                slope = 2 * coefficients(trial).l2 * kernel[row]
+                torch.testing.assert_close(changed[row], before[row] + slope, rtol=0, atol=1e-14)
+
+    def test_zeroes_a_weight_that_no_gradient_ever_reached(self) -> None:
+        w, state = normal(1, 1), adam.init(normal(1, 0))
+        after = threshold(w, state, [Hyperparameters(Regularization.L1, 1e-5)])
+        assert all((kernel == 0).all() for kernel in LAYOUT.kernels(after))
+
+    def test_otherwise_changes_nothing_after_a_step(self) -> None:
+        w = normal(len(TRIALS), 1)
+        assert torch.equal(w, threshold(w, state_of(), TRIALS, proximal=False))
+
+    def test_has_the_same_bits_alone_and_among_others_in_any_order(self) -> None:
+        w, state = normal(5, 1, torch.float32), state_of(dtype=torch.float32)
+        penalty = Penalty(LAYOUT, ALL, w, torch.zeros_like(w), proximal=True)
+        trials = [TRIALS[4], TRIALS[1], TRIALS[0], Hyperparameters(), TRIALS[2]]
+        for row, trial in enumerate(trials):
+            penalty.set_row(row, coefficients(trial), RATES[row])
+        alone = []
+        for row, trial in enumerate(trials):
+            own = adam.AdamState(state.first[[row]], state.second[[row]], state.steps[[row]])
+            alone.append(threshold(w[[row]], own, [trial], rates=(RATES[row],)))
+        order = penalty.arrangement(len(trials))
+        penalty.arrange(order)
+        penalty.move_row(1, 4)
+        w.copy_(w[[*order[:4], order[1]]])
+        state = adam.AdamState(*(field[[*order[:4], order[1]]] for field in vars(state).values()))
+        penalty.thresholder(len(trials), state)()
+        assert torch.equal(w, torch.cat([alone[row] for row in [*order[:4], order[1]]]))

@@ -52,6 +52,7 @@ class Case:
     dropped: tuple[int, ...] | None = None
     class_weight: str = "none"
     score: str = "auto"
+    l1: str = "subgradient"
 
     @property
     def config(self) -> StudyConfig:
@@ -59,6 +60,7 @@ class Case:
             {
                 "model.hidden": list(self.hidden),
                 "model.activation": self.activation,
+                "model.l1": self.l1,
                 "model.penalized_layers": "all" if self.penalized is None else list(self.penalized),
                 "model.dropout_layers": "all" if self.dropped is None else list(self.dropped),
                 "training.class_weight": self.class_weight,
@@ -76,21 +78,22 @@ class Case:
         parts += [f"dropped{self.dropped}"] if self.dropped is not None else []
         parts += [self.class_weight] if self.class_weight != "none" else []
         parts += [self.score] if self.score != "auto" else []
+        parts += [self.l1] if self.l1 != "subgradient" else []
         return "-".join(parts)
 
 
 CASES = (
     Case(Task.BINARY),
-    Case(Task.BINARY, "tanh", penalized=(1,), dropped=(1,)),
+    Case(Task.BINARY, "tanh", penalized=(1,), dropped=(1,), l1="proximal"),
     Case(Task.BINARY, "sigmoid", (3,), class_weight="balanced", score="roc_auc"),
-    Case(Task.BINARY, hidden=()),
-    Case(Task.MULTICLASS),
+    Case(Task.BINARY, hidden=(), l1="proximal"),
+    Case(Task.MULTICLASS, l1="proximal"),
     Case(Task.MULTICLASS, "elu", penalized=(0, 2), dropped=()),
     Case(Task.MULTICLASS, "sigmoid", (13,), class_weight="balanced", score="balanced_accuracy"),
     Case(Task.MULTICLASS, hidden=()),
-    Case(Task.REGRESSION),
-    Case(Task.REGRESSION, "tanh", (5, 3, 2), penalized=(), dropped=(0, 2)),
-    Case(Task.REGRESSION, "elu", (13,)),
+    Case(Task.REGRESSION, l1="proximal"),
+    Case(Task.REGRESSION, "tanh", (5, 3, 2), penalized=(), dropped=(0, 2), l1="proximal"),
+    Case(Task.REGRESSION, "elu", (13,), l1="proximal"),
     Case(Task.REGRESSION, hidden=()),
 )
 on_every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -242,8 +245,10 @@ class TestNeighbourIndependence:
         for slot in sorted(loaded):
             unload(slot)
 
-    @pytest.mark.parametrize("task", list(Task))
-    def test_same_bits_with_any_number_of_threads(self, task: Task) -> None:
+    @pytest.mark.parametrize(
+        ("task", "l1"), list(zip(Task, ("proximal", "subgradient", "proximal"), strict=True))
+    )
+    def test_same_bits_with_any_number_of_threads(self, task: Task, l1: str) -> None:
         # Large enough for torch to share its work out among threads, and an odd number of slots.
         splits = tiny_splits(task)
         repeated = {
@@ -252,7 +257,12 @@ class TestNeighbourIndependence:
         }
         splits = replace(splits, **repeated)
         config = tiny_config(
-            {"model.hidden": [37, 53], "training.batch_size": 127, "training.max_epochs": 2}
+            {
+                "model.hidden": [37, 53],
+                "model.l1": l1,
+                "training.batch_size": 127,
+                "training.max_epochs": 2,
+            }
         )
         trials = [replace(trial, patience="off") for trial in TRIALS + TRIALS[1:]]
         before, results = torch.get_num_threads(), []
@@ -578,12 +588,29 @@ class TestRegularization:
             assert result.history == expected.history
             assert_same_weights(result, expected)
 
+    @pytest.mark.parametrize("l1", ["subgradient", "proximal"])
     @pytest.mark.parametrize(("ratio", "same"), [(1.0, "l1"), (0.0, "l2")])
-    def test_elastic_net_at_its_ends_is_l1_or_l2(self, ratio: float, same: str) -> None:
+    def test_elastic_net_at_its_ends_is_l1_or_l2(self, ratio: float, same: str, l1: str) -> None:
         mixed = Hyperparameters(Regularization.ELASTIC_NET, 0.013, l1_ratio=ratio)
         pure = Hyperparameters(Regularization(same), 0.013)
-        first, second = train_all(tiny_config(), tiny_splits(), [mixed, pure], 2)
+        config = tiny_config({"model.l1": l1})
+        first, second = train_all(config, tiny_splits(), [mixed, pure], 2)
         assert first.history == second.history
+
+    @pytest.mark.parametrize(("l1", "rid"), [("subgradient", False), ("proximal", True)])
+    def test_an_input_that_is_always_zero_loses_its_weights_to_proximal_l1(
+        self, l1: str, rid: bool
+    ) -> None:
+        splits = tiny_splits()
+        x_train = splits.x_train.copy()
+        x_train[:, 4] = 0
+        config = tiny_config({"model.l1": l1, "model.activation": "tanh"})
+        trials = [Hyperparameters(Regularization.L1, 1e-6), Hyperparameters()]
+        weak, without = train_all(config, replace(splits, x_train=x_train), trials, 2)
+        first_layer = weak.weights["0.weight"]
+        assert (first_layer[:, 4] == 0).all() == rid
+        assert (np.delete(first_layer, 4, axis=1) != 0).all()
+        assert without.sparsity == 0
 
     @pytest.mark.parametrize("penalized", ["all", [0], [2], []], ids=str)
     def test_weight_decay_is_adamw_on_the_kernels_alone(self, penalized: str | list[int]) -> None:
@@ -636,14 +663,6 @@ def alone_initial(config: StudyConfig, splits: Splits) -> dict[str, torch.Tensor
 class TestLinearModels:
     """Without a hidden layer the minimum is known: scikit-learn has it."""
 
-    config = tiny_config(
-        {
-            "model.hidden": [],
-            "training.batch_size": N_TRAIN,
-            "training.max_epochs": 3500,
-            "training.learning_rate": 2e-3,
-        }
-    )
     trials = tuple(
         Hyperparameters(regularization, strength, ratio)
         for regularization, ratio in (("l1", None), ("l2", None), ("elastic_net", 0.6))
@@ -660,21 +679,62 @@ class TestLinearModels:
         l1, l2 = strength * trial.l1_ratio / 2, strength * (1 - trial.l1_ratio)
         return ElasticNet(alpha=l1 + l2, l1_ratio=l1 / (l1 + l2), **options)
 
-    def test_reach_the_minimum_that_scikit_learn_finds(self) -> None:
+    def check(self, l1: str, atol: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The kernels of trials and oracles, after their coefficients were compared."""
+        config = tiny_config(
+            {
+                "model.hidden": [],
+                "model.l1": l1,
+                "training.batch_size": N_TRAIN,
+                "training.max_epochs": 1200,
+            }
+        )
         splits = tiny_splits(Task.REGRESSION)
         x, y = splits.x_train.astype(np.float64), splits.y_train.astype(np.float64)
-        zeros = 0
-        results = train_all(self.config, splits, self.trials, 6, torch.float64)
-        for trial, result in zip(self.trials, results, strict=True):
+        kernels, oracles = [], []
+        for result in train_all(config, splits, self.trials, 6, torch.float64):
+            oracle = self.oracle(result.hyperparameters).fit(x, y)
             kernel, bias = result.weights["0.weight"][0], result.weights["0.bias"][0]
-            oracle = self.oracle(trial).fit(x, y)
-            # Adam at a constant rate of 2e-3 hovers about a kink at a distance of about the rate.
-            smooth = trial.regularization is Regularization.L2
-            tolerance = 1e-5 if smooth else 4e-3
-            np.testing.assert_allclose(kernel, oracle.coef_, atol=tolerance, err_msg=str(trial))
-            assert bias == pytest.approx(oracle.intercept_, abs=tolerance)
-            zeros += int((oracle.coef_ == 0).sum())
-        assert zeros
+            np.testing.assert_allclose(kernel, oracle.coef_, atol=atol, err_msg=str(oracle))
+            assert bias == pytest.approx(oracle.intercept_, abs=atol)
+            kernels.append(kernel)
+            oracles.append(oracle.coef_)
+        return kernels, oracles
+
+    def test_reach_the_minimum_that_scikit_learn_finds_and_its_support(self) -> None:
+        kernels, oracles = self.check("proximal", atol=1e-8)
+        for kernel, expected in zip(kernels, oracles, strict=True):
+            assert np.array_equal(kernel == 0, expected == 0)
+        assert len({int((expected == 0).sum()) for expected in oracles}) == 4
+
+    def test_hover_about_its_zeros_on_slopes(self) -> None:
+        # At a distance of about the learning rate, for ever.
+        kernels, _ = self.check("subgradient", atol=1e-2)
+        assert all((kernel != 0).all() for kernel in kernels)
+
+    def test_find_lassos_support_in_small_batches_whose_noise_the_penalty_outweighs(self) -> None:
+        draw = np.random.default_rng(6)
+        x = draw.normal(size=(61, 17)).astype(np.float32)
+        y = x[:, :5] @ np.array([1, -0.8, 0.6, -0.5, 0.4]) + draw.normal(size=61) / 10
+        y = (y / y.std()).astype(np.float32)
+        splits = replace(tiny_splits(Task.REGRESSION), x_train=x, y_train=y, x_val=x, y_val=y)
+        config = tiny_config(
+            {
+                "model.hidden": [],
+                "model.l1": "proximal",
+                "training.batch_size": 16,
+                "training.max_epochs": 300,
+            }
+        )
+        trials = [Hyperparameters(Regularization.L1, strength) for strength in (0.1, 0.6)]
+        n_zeros = set()
+        for result in train_all(config, splits, trials, 3):
+            kernel = result.weights["0.weight"][0]
+            expected = self.oracle(result.hyperparameters).fit(x.astype(float), y).coef_
+            np.testing.assert_allclose(kernel, expected, atol=1e-2)
+            assert np.array_equal(kernel == 0, expected == 0)
+            n_zeros.add(int((kernel == 0).sum()))
+        assert n_zeros == {12, 14}
 
 
 class SlotMachine(RuleBasedStateMachine):
