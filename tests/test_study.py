@@ -97,7 +97,7 @@ def result(store: Path) -> StudyResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
-        space = "learning_rate = { low = 1e-3, high = 1e30, log = true }"
+        space = "learning_rate = { low = 1e-3, high = 1e25, log = true }"
         pruner = {"search.pruner": "median", "search.pruner_warmup": 1}
         return run_study(small(store, "contract", space=space, **pruner))
 
