@@ -1,0 +1,1 @@
+"""Owns confirmation: the finalists again, on fresh replicates, compared in pairs."""

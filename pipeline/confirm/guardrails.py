@@ -1,0 +1,222 @@
+"""Owns the answer: which guardrail helps, by test losses of finalists that differ in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from pipeline.confirm import words
+from pipeline.confirm.measures import baseline_gap, difference_of
+from pipeline.confirm.statistics import LEVEL, Estimate, holm
+from pipeline.results import Confirmation, Finalist
+from pipeline.space import Hyperparameters
+
+
+class Verdict(StrEnum):
+    """What the test losses say of a guardrail, at 5 % after Holm's correction."""
+
+    HELPS = "helps"
+    HARMS = "harms"
+    NO_EVIDENCE = "no evidence"
+    NOT_COMPARED = "not compared"
+
+
+@dataclass(frozen=True)
+class Guardrail:
+    """What is found of one guardrail.
+
+    Attributes:
+        name: `early_stopping`, `dropout`, `l1`, `l2`, `elastic_net` or `weight_decay`.
+        finalist, against: Names of the finalists with it and without it; empty where there are not
+            both.
+        compared: The same in words, and in what else the two differ.
+        gap_removed: (gap without - gap with) / gap of the baseline; NaN where that is not positive.
+        difference: Test loss with it minus test loss without it; None where it is not compared.
+        p_holm: The difference's p-value, corrected for how many guardrails are compared.
+        verdict: By the sign of the difference, if `p_holm` is below 5 %.
+        sentence: All of it in plain words.
+    """
+
+    name: str
+    finalist: str
+    against: str
+    compared: str
+    gap_removed: float
+    difference: Estimate | None
+    p_holm: float
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two finalists, by the roles in which they are compared."""
+
+    finalist: Finalist
+    against: Finalist
+    roles: tuple[str, str]
+
+
+def guardrails(confirmation: Confirmation) -> list[Guardrail]:
+    """A finding for each guardrail, in a fixed order, whether it could be compared or not.
+
+    Early stopping alone is compared with the baseline; dropout, and the penalty that the winner
+    has, by taking it from the winner. Another type of penalty is compared by its best trial with
+    the best one without penalty: these may differ in more, and then the sentence says so. So does
+    dropout's, where the winner has none but the best trial without penalty does: that one is held
+    against early stopping alone.
+    """
+    pairs = {name: _pair(confirmation, name) for name in words.GUARDRAILS}
+    found: dict[str, tuple[_Pair, Estimate]] = {}
+    for name, pair in pairs.items():
+        if isinstance(pair, str):
+            continue
+        loss = difference_of(confirmation, pair.finalist, pair.against, "test_loss")
+        if loss.count < 2:
+            pairs[name] = "fewer than two replicates of both ended"
+        else:
+            found[name] = pair, loss
+    corrected = holm(np.array([loss.p_value for _, loss in found.values()]))
+    p_holm = dict(zip(found, corrected.tolist(), strict=True))
+    return [
+        _finding(confirmation, name, *found[name], p_holm[name], len(found))
+        if name in found
+        else _without(name, str(why))
+        for name, why in pairs.items()
+    ]
+
+
+def _pair(confirmation: Confirmation, name: str) -> _Pair | str:
+    """What isolates a guardrail, or why nothing does."""
+    with_it, without_it = _roles(confirmation, name)
+    first, against = confirmation.finalist(with_it), confirmation.finalist(without_it)
+    if first is None:
+        return "no finalist has it"
+    if not _has(first.hyperparameters, name):
+        return "the finalists that it could be told by do without it"
+    if against is None:
+        return f"{words.ROLES[without_it]} is not among the finalists"
+    if first == against:
+        return f"{words.ROLES[with_it]} and {words.ROLES[without_it]} are the same"
+    return _Pair(first, against, (with_it, without_it))
+
+
+def _roles(confirmation: Confirmation, name: str) -> tuple[str, str]:
+    """The roles with and without a guardrail."""
+    if name == "early_stopping":
+        return "early_stopping", "baseline"
+    without_it = "winner_without_dropout" if name == "dropout" else "winner_without_penalty"
+    winner = confirmation.finalist("winner")
+    if winner and _has(winner.hyperparameters, name) and confirmation.finalist(without_it):
+        return "winner", without_it
+    if name == "dropout":
+        return "best_none", "early_stopping"
+    return f"best_{name}", "best_none" if confirmation.finalist("best_none") else "early_stopping"
+
+
+def _has(chosen: Hyperparameters, name: str) -> bool:
+    if name == "early_stopping":
+        return chosen.patience != "off"
+    if name == "dropout":
+        return chosen.dropout > 0
+    return chosen.regularization == name
+
+
+def _without(name: str, why: str) -> Guardrail:
+    sentence = f"{words.capital(words.GUARDRAILS[name])} was not compared: {why}."
+    nothing = math.nan, None, math.nan
+    return Guardrail(name, "", "", "", *nothing, Verdict.NOT_COMPARED, sentence)
+
+
+def _finding(
+    confirmation: Confirmation,
+    name: str,
+    pair: _Pair,
+    loss: Estimate,
+    p_holm: float,
+    family: int,
+) -> Guardrail:
+    gap = difference_of(confirmation, pair.finalist, pair.against, "gap").mean
+    share = -gap / baseline_gap(confirmation)
+    verdict = Verdict.NO_EVIDENCE
+    if p_holm < 1 - LEVEL:
+        verdict = Verdict.HELPS if loss.mean < 0 else Verdict.HARMS
+    others = _other_differences(pair, name)
+    what = words.GUARDRAILS[name] + (f" (with its own {words.listed(others)})" if others else "")
+    compared = f"{words.ROLES[pair.roles[0]]} against {words.ROLES[pair.roles[1]]}"
+    if others:
+        compared += f"; they differ in {words.listed(others)} too"
+    sentence = _sentence(verdict, what, loss, p_holm, family, _gap(gap, share))
+    if loss.count < len(confirmation.replicates):
+        sentence += (
+            f" This rests on the {loss.count} of {len(confirmation.replicates)} replicates that "
+            "both ended."
+        )
+    return Guardrail(
+        name=name,
+        finalist=pair.finalist.name,
+        against=pair.against.name,
+        compared=compared,
+        gap_removed=share,
+        difference=loss,
+        p_holm=p_holm,
+        verdict=verdict,
+        sentence=sentence,
+    )
+
+
+def _other_differences(pair: _Pair, name: str) -> list[str]:
+    """What tells the two apart besides the guardrail."""
+    first, second = pair.finalist.hyperparameters, pair.against.hyperparameters
+    penalties = [(each.regularization, each.lambda_, each.l1_ratio) for each in (first, second)]
+    differs = {
+        "penalty": penalties[0] != penalties[1],
+        "dropout": first.dropout != second.dropout,
+        "patience": first.patience != second.patience,
+        "learning rate": first.learning_rate != second.learning_rate,
+    }
+    own = {"early_stopping": "patience", "dropout": "dropout"}.get(name, "penalty")
+    return [what for what, differ in differs.items() if differ and what != own]
+
+
+def _gap(change: float, share: float) -> str:
+    """What becomes of the gap, empty where it is not known."""
+    if not math.isfinite(change):
+        return ""
+    if not math.isfinite(share):  # there is no gap of the baseline's to take a share of
+        size = words.amount(abs(change), words.decimals_for(change))
+        text = f"{'narrows' if change < 0 else 'widens'} the gap by {size}"
+        return text if change else "leaves the gap as it is"
+    percent = round(100 * share)
+    if percent == 0:
+        return "leaves the gap as it is"
+    if percent < 0:
+        return f"widens the gap by {-percent} % of the baseline's"
+    return f"removes {percent} % of the gap" if percent < 100 else "removes all of the gap"
+
+
+def _sentence(
+    verdict: Verdict, what: str, loss: Estimate, p_holm: float, family: int, gap: str
+) -> str:
+    closes = gap.startswith(("removes", "narrows"))
+    if verdict is Verdict.HELPS:
+        lowers = f"lowers test loss by {words.with_interval(loss, sign=-1)}"
+        if closes:
+            return f"{words.capital(what)} {gap} and {lowers}."
+        link = " but " if gap.startswith("widens") else " and "
+        return f"{words.capital(what)} {lowers}{link + gap if gap else ''}."
+    if verdict is Verdict.HARMS:
+        link = " although it " if closes else " and "
+        raises = f"raises test loss by {words.with_interval(loss)}"
+        return f"{words.capital(what)} harms: it {raises}{link + gap if gap else ''}."
+    if loss.mean == loss.standard_error == 0:
+        differs = "test loss is the same on every replicate"
+    else:
+        after = f", {words.chance(p_holm)} after Holm's correction"
+        if loss.p_value < 1 - LEVEL:
+            after += f" for {family} guardrails"
+        differs = f"test loss differs by {words.with_interval(loss, after=after)}"
+    return f"No evidence that {what} helps: {differs}{'; it ' + gap if gap else ''}."
