@@ -71,7 +71,7 @@ def _intervals(
 
 def _axis(words: str, intervals: Sequence[Intervals]) -> Axis:
     """An axis with zero on it and without the few wild ends, which its note counts."""
-    label = f"{words},\nfinalist - baseline"
+    label = f"difference in {words}\n(finalist - baseline)"
     if not intervals:
         return Axis(label)
     reached = np.concatenate([_reach(each) for each in intervals], axis=1)

@@ -96,9 +96,11 @@ def _draw(panel: Panel, axes: Axes) -> None:
     for each in panel.intervals:
         axes.hlines(each.y, each.low, each.high, COLOURS[each.kind], linewidth=2.2, zorder=2)
         # On the bar, a hollow marker is empty like paper, or the bar would fill it.
-        look = {"alpha": 1.0, "markersize": 8, "markeredgewidth": 1.8}
-        look |= {"markerfacecolor": "white"} if each.hollow else {}
-        axes.plot(each.x, each.y, **(_marker(each.kind, hollow=each.hollow) | look))
+        look = _marker(each.kind, hollow=each.hollow)
+        look |= {"alpha": 1.0, "markersize": 8, "markeredgewidth": 1.8}
+        if each.hollow:
+            look["markerfacecolor"] = "white"
+        axes.plot(each.x, each.y, **look)
     for which, axis in (("x", panel.x), ("y", panel.y)):
         _rule(axes, which, axis)
 
@@ -138,13 +140,16 @@ def _legend(plot: Plot) -> list[Line2D | Patch]:
     handles: dict[str, Line2D | Patch] = {}
     clouds = [cloud for panel in plot.panels for cloud in panel.points]
     intervals = [each for panel in plot.panels for each in panel.intervals]
-    drawn = {each.kind for each in (*clouds, *intervals)}
-    for kind in filter(drawn.__contains__, Regularization):
+    kinds = [each.kind for each in clouds] + [each.kind for each in intervals]
+    for kind in filter(kinds.__contains__, Regularization):
         handles[kind] = Line2D([], [], label=str(kind), **_marker(kind, hollow=False))
-    for some, why in ((clouds, "pruned"), (intervals, "may be chance")):
-        if any(each.hollow for each in some):
-            style = _marker(Regularization.NONE, hollow=True) | {"markeredgecolor": INK}
-            handles[why] = Line2D([], [], label=f"hollow: {why}", **style)
+    reasons = {
+        "pruned": any(cloud.hollow for cloud in clouds),
+        "may be chance": any(each.hollow for each in intervals),
+    }
+    for reason in (reason for reason, drawn in reasons.items() if drawn):
+        style = _marker(Regularization.NONE, hollow=True) | {"markeredgecolor": INK}
+        handles[reason] = Line2D([], [], label=f"hollow: {reason}", **style)
     for panel in plot.panels:
         for line in panel.lines:
             sample = Line2D([], [], color=line.colour, linewidth=2, label=line.name)

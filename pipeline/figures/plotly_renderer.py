@@ -17,6 +17,9 @@ from pipeline.results import StudyRecord
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+# A white of its own: the page puts its ground's colour in its place.
+PAPER = "#fefefe"
+
 # On a clear ground, so that a page can colour it.
 LAYOUT: dict[str, Any] = {
     "template": "none",
@@ -101,7 +104,7 @@ def _points(panel: Panel) -> Iterator[dict[str, Any]]:
 
 
 def _intervals(panel: Panel) -> Iterator[dict[str, Any]]:
-    words = panel.x.label.partition(",")[0]
+    words = panel.x.label.partition("\n")[0]
     for each in panel.intervals:
         known = np.isfinite(each.low) & np.isfinite(each.high)
         yield {
@@ -124,9 +127,11 @@ def _intervals(panel: Panel) -> Iterator[dict[str, Any]]:
             "hovertemplate": f"%{{text}}<br>{words} %{{x:+.4g}}<br>"
             "95 % interval %{customdata[0]:+.4g} to %{customdata[1]:+.4g}",
             "marker": {
-                "color": COLOURS[each.kind],
-                "symbol": MARKERS[each.kind][1] + ("-open" if each.hollow else ""),
+                # An open symbol would let the bar show through.
+                "color": PAPER if each.hollow else COLOURS[each.kind],
+                "symbol": MARKERS[each.kind][1],
                 "size": 11,
+                "opacity": 1,
                 "line": {"width": 2, "color": COLOURS[each.kind]},
             },
         }

@@ -27,7 +27,7 @@ class Cell:
     """A number, and below it what is known of it; `sure` if it cannot be chance."""
 
     text: str
-    below: str = ""
+    below: tuple[str, ...] = ()
     sure: bool = False
 
 
@@ -123,13 +123,15 @@ def _difference(values: Mapping[str, float]) -> Cell:
         return Cell(MISSING)
     decimals, p_value = _decimals(mean, low, high), float(values["p_holm"])
     below = _range(low, high, decimals)
-    below += f", {words.chance(p_value)}" if math.isfinite(p_value) else ""
-    return Cell(words.amount(mean, decimals), below, p_value < 1 - LEVEL)
+    below += (words.chance(p_value),) if math.isfinite(p_value) else ()
+    sign = "+" if mean > 0 else ""
+    return Cell(sign + words.amount(mean, decimals), below, p_value < 1 - LEVEL)
 
 
-def _range(low: float, high: float, decimals: int) -> str:
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{words.amount(low, decimals)} to {words.amount(high, decimals)}" if known else ""
+def _range(low: float, high: float, decimals: int) -> tuple[str, ...]:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ()
+    return (f"{words.amount(low, decimals)} to {words.amount(high, decimals)}",)
 
 
 def _decimals(mean: float, low: float, high: float) -> int:

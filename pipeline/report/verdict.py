@@ -28,10 +28,8 @@ def verdict(record: StudyRecord) -> list[str]:
         return ["There are no finalists, so nothing was confirmed."]
     if not confirmation.finished:
         planned = len(confirmation.finalists) * len(confirmation.replicates)
-        return [
-            f"The confirmation is not finished: {len(confirmation.records)} of {planned} "
-            "trainings of the finalists have ended, so it says nothing yet."
-        ]
+        ended = f"{len(confirmation.records)} of {planned} trainings of the finalists have ended"
+        return [f"The confirmation is not finished: {ended}, so it says nothing yet."]
     return [_champion(record, confirmation), *(g.sentence for g in guardrails(confirmation))]
 
 
@@ -43,7 +41,9 @@ def champion(record: StudyRecord) -> Finalist | None:
 
 
 def named(finalist: Finalist) -> str:
-    """`early stopping alone`, `the winner`: what a sentence calls a finalist."""
+    """`early stopping alone`, `the winner of the search`: what a sentence calls a finalist."""
+    if finalist.name == "winner":
+        return "the winner of the search"
     return words.ROLES.get(finalist.name, spelled(finalist.name))
 
 
@@ -57,23 +57,22 @@ def _champion(record: StudyRecord, confirmation: Confirmation) -> str:
     if chosen is None:
         return "No finalist ended every replicate, so there is no champion."
     val_loss = mean_of(confirmation, chosen, "val_loss")
-    why = "it has the lowest mean validation loss"
+    why = "it has the lowest mean validation loss,"
     if _rule(record) == "one_standard_error":
         why = (
-            "it is the simplest within one standard error of the lowest mean validation loss, and "
-            "has one"
+            "it is the simplest within one standard error of the lowest mean validation loss, with"
         )
     return (
         f"Of {len(confirmation.finalists)} finalists on {len(confirmation.replicates)} fresh "
         f"replicates, the champion is {named(chosen)} ({describe(chosen.hyperparameters)}): {why} "
-        f"of {words.with_interval(val_loss)}{_at_test(confirmation, chosen)}."
+        f"{words.with_interval(val_loss)}{_at_test(confirmation, chosen)}."
     )
 
 
 def _at_test(confirmation: Confirmation, chosen: Finalist) -> str:
     """The champion's test loss and gap, held against the baseline's."""
     loss = mean_of(confirmation, chosen, "test_loss")
-    text = f", a test loss of {words.with_interval(loss)}" if math.isfinite(loss.mean) else ""
+    text = f", and a test loss of {words.with_interval(loss)}" if math.isfinite(loss.mean) else ""
     gap, before = mean_of(confirmation, chosen, "gap").mean, baseline_gap(confirmation)
     if chosen is confirmation.finalist("baseline"):
         return f"{text}; no guardrail that was tried does better than none"
