@@ -94,9 +94,13 @@ def _print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[st
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, justify="left" if not table.columns else "right")
+    print(title)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    # Where there is too little room, it is the name that is broken, never a number.
+    name, *numbers = headings
+    table.add_column(name, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, no_wrap=True, justify="right")
     for row in rows:
         table.add_row(*map(escape, row))
     Console(highlight=False).print(table)

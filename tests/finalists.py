@@ -88,3 +88,44 @@ def confirmation(
                 )
             )
     return Confirmation(finalists(names), tuple(range(1, n_replicates + 1)), tuple(records), ROWS)
+
+
+def _changed(of: Confirmation, **scalars: float) -> Confirmation:
+    records = (replace(each, scalars=each.scalars | scalars) for each in of.records)
+    return replace(of, records=tuple(records))
+
+
+HOSTILE = "<script>alert('x')</script> & `a|b` $x$ </h1> \\ [red]"
+WHOLE = confirmation()
+SHORT = confirmation(5, ["baseline", "winner best_l2", "early_stopping"])
+EVERY = range(1, 6)
+SHAPES = {
+    "whole": WHOLE,
+    "no finalists": Confirmation((), (1, 2), (), ROWS),
+    "nothing trained yet": replace(WHOLE, records=()),
+    "one record": replace(WHOLE, records=WHOLE.records[:1]),
+    "unfinished": replace(WHOLE, records=WHOLE.records[::2]),
+    "failures": confirmation(5, failed={"winner": [2], "best_l1": [1, 2, 3, 4]}),
+    "the baseline failed": confirmation(5, failed={"baseline": EVERY}),
+    "all failed": confirmation(5, failed={name.split()[0]: EVERY for name in TWELVE}),
+    "two replicates": confirmation(2),
+    "no baseline": confirmation(5, ["winner best_l2", "early_stopping"]),
+    "only the baseline": confirmation(5, ["baseline"]),
+    "no spread": _changed(SHORT, val_loss=0.5, test_loss=0.5, gap=0.0, sparsity=0.0),
+    "no numbers": _changed(SHORT, val_loss=np.nan, test_loss=np.nan, gap=np.nan),
+    "infinite": _changed(SHORT, val_loss=np.inf, test_loss=-np.inf),
+    "huge": _changed(SHORT, val_loss=1e300, test_loss=1e-300, gap=-1e300),
+    "scalars absent": replace(
+        SHORT, records=tuple(replace(each, scalars={}) for each in SHORT.records)
+    ),
+    "names of any kind": replace(
+        SHORT,
+        finalists=tuple(
+            replace(each, name=name, roles=(*each.roles, HOSTILE))
+            for each, name in zip(
+                SHORT.finalists, ("a" * 70, HOSTILE, "w o r d s " * 9), strict=True
+            )
+        ),
+        records=tuple(replace(each, finalist=HOSTILE) for each in SHORT.records[5:10]),
+    ),
+}

@@ -105,6 +105,18 @@ def _points(panel: Panel) -> Iterator[dict[str, Any]]:
 
 def _intervals(panel: Panel) -> Iterator[dict[str, Any]]:
     words = panel.x.label.partition("\n")[0]
+    for kind in dict.fromkeys(each.kind for each in panel.intervals):
+        # For the legend alone, which would show a type as hollow if its first marker is.
+        sample = {"color": COLOURS[kind], "symbol": MARKERS[kind][1], "size": 9}
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": str(kind),
+            "legendgroup": str(kind),
+            "x": [None],
+            "y": [None],
+            "marker": sample,
+        }
     for each in panel.intervals:
         known = np.isfinite(each.low) & np.isfinite(each.high)
         yield {

@@ -47,8 +47,8 @@ def _few(confirmation: Confirmation) -> Iterator[str]:
     count = len(confirmation.replicates)
     if count < FEW:
         yield (
-            f"The confirmation rests on {count} replicates: intervals of fewer than {FEW} are wide "
-            "and easily off; raise confirm.replicates."
+            f"The confirmation rests on {count} replicates: with fewer than {FEW}, intervals are "
+            "wide and little is found to differ; raise confirm.replicates."
         )
 
 

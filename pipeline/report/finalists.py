@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipeline.confirm import words
 from pipeline.confirm.comparison import pairs_frame, summary_frame
@@ -14,7 +15,7 @@ from pipeline.confirm.statistics import LEVEL
 from pipeline.figures.style import COLOURS, describe, spelled
 from pipeline.report.frames import MISSING
 from pipeline.report.verdict import champion
-from pipeline.results import Confirmation, StudyRecord
+from pipeline.results import Array, Confirmation, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,99 +34,103 @@ class Cell:
 
 def finalists_table(record: StudyRecord, confirmation: Confirmation) -> dict[str, Any]:
     """A row a finalist: its roles, what it is, and the mean and interval of each metric."""
-    columns = [*HEADINGS.values()]
+    frame = summary_frame(confirmation)
+    cells = {HEADINGS[metric]: _means(frame, metric) for metric in METRICS}
+    columns = [*cells]
     columns.insert(columns.index("gap") + 1, "gap removed")
-    chosen = champion(record)
-    rows = []
-    for finalist, values in zip(confirmation.finalists, _rows(confirmation), strict=True):
-        cells = {HEADINGS[metric]: mean_cell(values, metric) for metric in METRICS}
-        cells["gap removed"] = Cell(percent(values["gap_removed"]))
-        planned, ended = len(confirmation.replicates), int(values["replicates"])
-        rows.append(
-            {
-                "name": spelled(finalist.name),
-                "roles": [spelled(role) for role in finalist.roles if role != finalist.name],
-                "what": describe(finalist.hyperparameters),
-                "colour": COLOURS[finalist.hyperparameters.regularization],
-                "trial": finalist.trial,
-                "ended": "" if ended == planned else f"{ended} of {planned} replicates ended",
-                "champion": finalist is chosen,
-                "cells": [cells[column] for column in columns],
-            }
+    cells["gap removed"] = [Cell(_percent(share)) for share in frame["gap_removed"]]
+    chosen, planned = champion(record), len(confirmation.replicates)
+    rows = [
+        {
+            "name": spelled(finalist.name),
+            "roles": [spelled(role) for role in finalist.roles if role != finalist.name],
+            "what": describe(finalist.hyperparameters),
+            "colour": COLOURS[finalist.hyperparameters.regularization],
+            "trial": finalist.trial,
+            "ended": "" if ended == planned else f"{ended} of {planned} replicates ended",
+            "champion": finalist is chosen,
+            "cells": [cells[column][place] for column in columns],
+        }
+        for place, (finalist, ended) in enumerate(
+            zip(confirmation.finalists, frame["replicates"], strict=True)
         )
+    ]
     return {"columns": columns, "rows": rows}
 
 
 def differences_tables(confirmation: Confirmation) -> list[dict[str, Any]]:
     """A table for the baseline and one for the winner: what each other finalist changes."""
     frame = pairs_frame(confirmation)
-    colours = {
-        each.name: COLOURS[each.hyperparameters.regularization] for each in confirmation.finalists
-    }
-    return [
-        {
-            "against": str(against),
-            "columns": [*HEADINGS.values()],
-            "rows": [
-                {
-                    "name": spelled(str(name)),
-                    "colour": colours[str(name)],
-                    "cells": [_difference(values) for values in of_one.to_dict("records")],
-                }
-                for name, of_one in of_all.groupby("finalist", sort=False)
-            ],
-        }
-        for against, of_all in frame.groupby("against", sort=False)
-    ]
+    kinds = {each.name: each.hyperparameters.regularization for each in confirmation.finalists}
+    tables = []
+    for against, pairs in frame.groupby("against", sort=False):
+        cells = [_differences(pairs[pairs["metric"] == metric]) for metric in METRICS]
+        rows = [
+            {"name": spelled(name), "colour": COLOURS[kinds[name]], "cells": of_one}
+            for name, *of_one in zip(pairs["finalist"].unique(), *cells, strict=True)
+        ]
+        tables.append({"against": against, "columns": [*HEADINGS.values()], "rows": rows})
+    return tables
 
 
 def short_table(confirmation: Confirmation) -> list[dict[str, str]]:
-    """A line a finalist for where there is little room."""
+    """A line a finalist for where there is little room: `0.432 ± 0.012` is half an interval."""
+    frame = summary_frame(confirmation)
+    columns = {
+        "finalist": [spelled(finalist.name) for finalist in confirmation.finalists],
+        "val loss": _plus_minus(frame, "val_loss"),
+        "test loss": _plus_minus(frame, "test_loss"),
+        "gap": [cell.text for cell in _means(frame, "gap")],
+        "gap removed": [_percent(share) for share in frame["gap_removed"]],
+    }
+    return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
+
+
+def _means(frame: pd.DataFrame, metric: str) -> list[Cell]:
+    """A metric's means, each with its interval below."""
+    mean, low, high = (frame[f"{metric}_{what}"].to_numpy() for what in ("mean", "low", "high"))
+    return _cells(mean, low, high)
+
+
+def _differences(pairs: pd.DataFrame) -> list[Cell]:
+    """A metric's differences, each with its interval and its p-value below."""
+    mean, low, high = (pairs[name].to_numpy() for name in ("difference", "low", "high"))
     return [
-        {
-            "finalist": spelled(finalist.name),
-            "val loss": plus_minus(values, "val_loss"),
-            "test loss": plus_minus(values, "test_loss"),
-            "gap": mean_cell(values, "gap").text,
-            "gap removed": percent(values["gap_removed"]),
-        }
-        for finalist, values in zip(confirmation.finalists, _rows(confirmation), strict=True)
+        replace(
+            cell,
+            text=f"+{cell.text}" if value > 0 else cell.text,
+            below=(*cell.below, words.chance(p_value)) if math.isfinite(p_value) else cell.below,
+            sure=p_value < 1 - LEVEL,
+        )
+        for cell, value, p_value in zip(
+            _cells(mean, low, high), mean, pairs["p_holm"].tolist(), strict=True
+        )
     ]
 
 
-def mean_cell(values: Mapping[str, float], metric: str) -> Cell:
-    """A metric's mean, with its interval below."""
-    mean, low, high = (float(values[f"{metric}_{what}"]) for what in ("mean", "low", "high"))
-    if not math.isfinite(mean):
-        return Cell(MISSING)
+def _cells(mean: Array, low: Array, high: Array) -> list[Cell]:
     decimals = _decimals(mean, low, high)
-    return Cell(words.amount(mean, decimals), _range(low, high, decimals))
+    return [
+        Cell(_amount(value, decimals), _range(lowest, highest, decimals))
+        for value, lowest, highest in zip(mean, low, high, strict=True)
+    ]
 
 
-def plus_minus(values: Mapping[str, float], metric: str) -> str:
-    """`0.432 ± 0.012`: a mean and half of its 95 % interval."""
-    mean, low, high = (float(values[f"{metric}_{what}"]) for what in ("mean", "low", "high"))
-    if not math.isfinite(mean):
-        return MISSING
-    decimals, half = _decimals(mean, low, high), (high - low) / 2
-    size = f" ± {words.amount(half, decimals)}" if math.isfinite(half) else ""
-    return words.amount(mean, decimals) + size
+def _plus_minus(frame: pd.DataFrame, metric: str) -> list[str]:
+    mean, low, high = (frame[f"{metric}_{what}"].to_numpy() for what in ("mean", "low", "high"))
+    decimals = _decimals(mean, low, high)
+    return [
+        _amount(value, decimals)
+        + (f" ± {words.amount(half, decimals)}" if math.isfinite(half) else "")
+        for value, half in zip(mean, (high - low) / 2, strict=True)
+    ]
 
 
-def percent(share: float) -> str:
-    """`61 %`."""
-    return f"{100 * share:.0f} %" if math.isfinite(share) else MISSING
-
-
-def _difference(values: Mapping[str, float]) -> Cell:
-    mean, low, high = (float(values[name]) for name in ("difference", "low", "high"))
-    if not math.isfinite(mean):
-        return Cell(MISSING)
-    decimals, p_value = _decimals(mean, low, high), float(values["p_holm"])
-    below = _range(low, high, decimals)
-    below += (words.chance(p_value),) if math.isfinite(p_value) else ()
-    sign = "+" if mean > 0 else ""
-    return Cell(sign + words.amount(mean, decimals), below, p_value < 1 - LEVEL)
+def _decimals(mean: Array, low: Array, high: Array) -> int:
+    """For a whole column: so many that intervals of the usual width have two digits to a side."""
+    half = (high - low) / 2
+    half = half[np.isfinite(half) & (half > 0)]
+    return words.decimals_for(float(np.median(half))) if half.size else words.decimals_for(*mean)
 
 
 def _range(low: float, high: float, decimals: int) -> tuple[str, ...]:
@@ -134,13 +139,9 @@ def _range(low: float, high: float, decimals: int) -> tuple[str, ...]:
     return (f"{words.amount(low, decimals)} to {words.amount(high, decimals)}",)
 
 
-def _decimals(mean: float, low: float, high: float) -> int:
-    """So many that the interval's half width has two digits: more would be chance."""
-    half = (high - low) / 2
-    return words.decimals_for(half if math.isfinite(half) and half > 0 else mean)
+def _amount(value: float, decimals: int) -> str:
+    return words.amount(value, decimals) if math.isfinite(value) else MISSING
 
 
-def _rows(confirmation: Confirmation) -> list[dict[str, Any]]:
-    frame: pd.DataFrame = summary_frame(confirmation)
-    records: list[dict[str, Any]] = frame.to_dict("records")
-    return records
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if math.isfinite(share) else MISSING

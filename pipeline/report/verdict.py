@@ -62,9 +62,10 @@ def _champion(record: StudyRecord, confirmation: Confirmation) -> str:
         why = (
             "it is the simplest within one standard error of the lowest mean validation loss, with"
         )
+    finalists, replicates = len(confirmation.finalists), len(confirmation.replicates)
     return (
-        f"Of {len(confirmation.finalists)} finalists on {len(confirmation.replicates)} fresh "
-        f"replicates, the champion is {named(chosen)} ({describe(chosen.hyperparameters)}): {why} "
+        f"Of {finalists} finalist{'' if finalists == 1 else 's'} on {replicates} fresh replicates, "
+        f"the champion is {named(chosen)} ({describe(chosen.hyperparameters)}): {why} "
         f"{words.with_interval(val_loss)}{_at_test(confirmation, chosen)}."
     )
 
