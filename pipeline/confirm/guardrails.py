@@ -9,10 +9,16 @@ from enum import StrEnum
 import numpy as np
 
 from pipeline.confirm import words
-from pipeline.confirm.measures import baseline_gap, difference_of
+from pipeline.confirm.measures import baseline_gap, difference_of, overfits
 from pipeline.confirm.statistics import LEVEL, Estimate, holm
 from pipeline.results import Confirmation, Finalist
 from pipeline.space import Hyperparameters
+
+# Why there is nothing to compare, where it is not that no finalist has it.
+ABSENT = {
+    "early_stopping": "no finalist has it alone",
+    "dropout": "neither the winner nor the best trial without a penalty has any",
+}
 
 
 class Verdict(StrEnum):
@@ -93,10 +99,8 @@ def _pair(confirmation: Confirmation, name: str) -> _Pair | str:
     """What isolates a guardrail, or why nothing does."""
     with_it, without_it = _roles(confirmation, name)
     first, against = confirmation.finalist(with_it), confirmation.finalist(without_it)
-    if first is None:
-        return "no finalist has it"
-    if not _has(first.hyperparameters, name):
-        return "the finalists that it could be told by do without it"
+    if first is None or not _has(first.hyperparameters, name):
+        return ABSENT.get(name, "no finalist has it")
     if against is None:
         return f"{words.ROLES[without_it]} is not among the finalists"
     if first == against:
@@ -110,7 +114,7 @@ def _roles(confirmation: Confirmation, name: str) -> tuple[str, str]:
         return "early_stopping", "baseline"
     without_it = "winner_without_dropout" if name == "dropout" else "winner_without_penalty"
     winner = confirmation.finalist("winner")
-    if winner and _has(winner.hyperparameters, name) and confirmation.finalist(without_it):
+    if winner and _has(winner.hyperparameters, name):
         return "winner", without_it
     if name == "dropout":
         return "best_none", "early_stopping"
@@ -141,15 +145,19 @@ def _finding(
 ) -> Guardrail:
     gap = difference_of(confirmation, pair.finalist, pair.against, "gap").mean
     share = -gap / baseline_gap(confirmation)
+    # A share of what may be nothing can be any number: then the sentence tells of the change.
+    told = share if overfits(confirmation) else math.nan
     verdict = Verdict.NO_EVIDENCE
     if p_holm < 1 - LEVEL:
         verdict = Verdict.HELPS if loss.mean < 0 else Verdict.HARMS
     others = _other_differences(pair, name)
     what = words.GUARDRAILS[name] + (f" (with its own {words.listed(others)})" if others else "")
     compared = f"{words.ROLES[pair.roles[0]]} against {words.ROLES[pair.roles[1]]}"
+    if name == "dropout" and pair.roles[0] != "winner":
+        compared += ", as the winner has none"
     if others:
         compared += f"; they differ in {words.listed(others)} too"
-    sentence = _sentence(verdict, what, loss, p_holm, family, _gap(gap, share))
+    sentence = _sentence(verdict, what, loss, p_holm, family, _gap(gap, told))
     if loss.count < len(confirmation.replicates):
         sentence += (
             f" This rests on the {loss.count} of {len(confirmation.replicates)} replicates that "
@@ -186,7 +194,7 @@ def _gap(change: float, share: float) -> str:
     """What becomes of the gap, empty where it is not known."""
     if not math.isfinite(change):
         return ""
-    if not math.isfinite(share):  # there is no gap of the baseline's to take a share of
+    if not math.isfinite(share):
         size = words.amount(abs(change), words.decimals_for(change))
         text = f"{'narrows' if change < 0 else 'widens'} the gap by {size}"
         return text if change else "leaves the gap as it is"

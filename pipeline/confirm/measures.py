@@ -39,3 +39,9 @@ def baseline_gap(confirmation: Confirmation) -> float:
     baseline = confirmation.finalist("baseline")
     gap = math.nan if baseline is None else mean_of(confirmation, baseline, "gap").mean
     return gap if gap > 0 else math.nan
+
+
+def overfits(confirmation: Confirmation) -> bool:
+    """Whether the baseline's gap is above 0 by more than chance: the interval lies above it."""
+    baseline = confirmation.finalist("baseline")
+    return baseline is not None and mean_of(confirmation, baseline, "gap").low > 0

@@ -63,9 +63,8 @@ def estimate(values: Array, rows: tuple[int, int]) -> Estimate:
         return Estimate(mean, mean, mean, 0.0, float(mean == 0), count)
     from scipy import stats
 
-    student = stats.t(df=count - 1)
-    reach = float(student.ppf((1 + LEVEL) / 2)) * standard_error
-    p_value = 2 * float(student.sf(abs(mean) / standard_error))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * standard_error
+    p_value = 2 * float(stats.t.sf(abs(mean) / standard_error, count - 1))
     return Estimate(mean, mean - reach, mean + reach, standard_error, p_value, count)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pipeline.confirm.statistics import Estimate
 
 GUARDRAILS = {
@@ -55,22 +53,25 @@ def amount(value: float, decimals: int) -> str:
     return text if float(text) != 0 else f"{value:.1g}"
 
 
-def decimals_for(*values: float) -> int:
-    """Decimals that leave the largest of these two significant digits."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return max(0, 1 - math.floor(math.log10(largest))) if largest > 0 else 0
+def decimals_for(value: float) -> int:
+    """Decimals that leave a number two significant digits."""
+    if value == 0:
+        return MOST_DECIMALS
+    _, exponent = f"{value:.1e}".split("e")  # that of the digits that are shown
+    return max(0, 1 - int(exponent))
 
 
 def decimals_of(found: Estimate) -> int:
-    """Decimals that a mean is told with: two digits of it or of its interval's half width."""
-    return decimals_for(found.mean, (found.high - found.low) / 2)
+    """Decimals that leave an interval's half width two digits, and the mean no more than four."""
+    half, most = (found.high - found.low) / 2, decimals_for(found.mean) + 2
+    return min(decimals_for(half), most) if half > 0 else most
 
 
 def with_interval(found: Estimate, sign: int = 1, after: str = "") -> str:
     """`0.031 (95 % interval 0.012 to 0.050)`; `sign` -1 tells of the opposite difference."""
     low, high = sorted((sign * found.low, sign * found.high))
     decimals = decimals_of(found)
-    if not math.isfinite(low):
+    if found.count < 2:
         return f"{amount(sign * found.mean, decimals)} (one replicate, no interval)"
     bounds = f"{amount(low, decimals)} to {amount(high, decimals)}"
     return f"{amount(sign * found.mean, decimals)} (95 % interval {bounds}{after})"
