@@ -112,6 +112,7 @@ SHAPES = {
     "no baseline": confirmation(5, ["winner best_l2", "early_stopping"]),
     "only the baseline": confirmation(5, ["baseline"]),
     "no spread": _changed(SHORT, val_loss=0.5, test_loss=0.5, gap=0.0, sparsity=0.0),
+    "no overfitting": _changed(SHORT, gap=-0.01, overfit_gap=-0.02),
     "no numbers": _changed(SHORT, val_loss=np.nan, test_loss=np.nan, gap=np.nan),
     "infinite": _changed(SHORT, val_loss=np.inf, test_loss=-np.inf),
     "huge": _changed(SHORT, val_loss=1e300, test_loss=1e-300, gap=-1e300),

@@ -63,7 +63,7 @@ def test_the_champion_and_each_guardrail_come_before_what_the_search_found(capsy
         "Of 12 finalists on 20 fresh replicates, the champion is the winner of the search "
         "(l2, lambda 2.3e-03, dropout 0.31, patience 12): it has the lowest mean validation loss, "
     )
-    assert said[0].endswith("; its gap is 0.06 where the baseline's is 0.58.")
+    assert said[0].endswith("; its gap is 0.060 where the baseline's is 0.58.")
     assert said[1:] == [each.sentence for each in guardrails(WHOLE)]
     assert len(said) == 7
     search = "Trial 41 is best"
@@ -154,11 +154,11 @@ def test_what_weakens_the_verdict_is_said_with_it(case, capsys):
     record = replace(record, params={**record.params, **params})
     found = doubts(record)
     assert len(found) == len(expected)
+    html = render(record) if expected else ""
     for doubt, words in zip(found, expected, strict=True):
         assert words in doubt
         assert f"- **Warning**: {doubt}" in summary_markdown(record)
         assert f"warning: {doubt}\n" in printed(record, capsys)
-        html = render(record)
         assert html.index(escape(doubt)) < html.index("Trial 41 is best")
 
 
@@ -226,6 +226,9 @@ def test_a_row_says_who_the_finalist_is():
     assert rows["baseline"]["ended"] == ""
     # Whatever its mean, who failed is no champion.
     assert [name for name, row in rows.items() if row["champion"]] == ["best elastic net"]
+    assert {line["gap removed"] for line in short_table(SHAPES["no overfitting"])} == {
+        "\N{EN DASH}"
+    }
     text = Page(render(confirmed(of))).text
     for words in ("also best l2", "trial 41: l2, lambda 2.3e-03", "9 of 11 replicates ended"):
         assert words in text
@@ -266,7 +269,8 @@ def test_the_tables_of_differences_are_those_of_the_comparison():
         ([0.012, 0.034, 0.056], "0.250"),
         ([0.012, 0.00011, 0.056], "0.250"),  # one that is narrow by chance adds no digits
         ([1.2, 3.4, 2.2], "0.2"),
-        ([0.0, 0.0, 0.0], "0.25"),  # no spread: two digits of the mean
+        ([0.0, 0.0, 0.0], "0.2500"),  # no spread: four digits of the mean
+        ([1e-7, 2e-7, 3e-7], "0.2500"),
     ],
 )
 def test_a_column_has_as_many_digits_as_its_intervals_deserve(halves, expected):

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.confirm import words
 from pipeline.confirm.comparison import pairs_frame, summary_frame
-from pipeline.confirm.measures import METRICS
+from pipeline.confirm.measures import METRICS, overfits
 from pipeline.confirm.statistics import LEVEL
 from pipeline.figures.style import COLOURS, describe, spelled
 from pipeline.report.frames import MISSING
@@ -38,7 +38,7 @@ def finalists_table(record: StudyRecord, confirmation: Confirmation) -> dict[str
     cells = {HEADINGS[metric]: _means(frame, metric) for metric in METRICS}
     columns = [*cells]
     columns.insert(columns.index("gap") + 1, "gap removed")
-    cells["gap removed"] = [Cell(_percent(share)) for share in frame["gap_removed"]]
+    cells["gap removed"] = [Cell(share) for share in _gap_removed(confirmation, frame)]
     chosen, planned = champion(record), len(confirmation.replicates)
     rows = [
         {
@@ -81,7 +81,7 @@ def short_table(confirmation: Confirmation) -> list[dict[str, str]]:
         "val loss": _plus_minus(frame, "val_loss"),
         "test loss": _plus_minus(frame, "test_loss"),
         "gap": [cell.text for cell in _means(frame, "gap")],
-        "gap removed": [_percent(share) for share in frame["gap_removed"]],
+        "gap removed": _gap_removed(confirmation, frame),
     }
     return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
 
@@ -127,10 +127,11 @@ def _plus_minus(frame: pd.DataFrame, metric: str) -> list[str]:
 
 
 def _decimals(mean: Array, low: Array, high: Array) -> int:
-    """For a whole column: so many that intervals of the usual width have two digits to a side."""
+    """For a column what `words.decimals_of` is for one: two digits of the usual half width."""
     half = (high - low) / 2
-    half = half[np.isfinite(half) & (half > 0)]
-    return words.decimals_for(float(np.median(half))) if half.size else words.decimals_for(*mean)
+    half = half[half > 0]
+    most = words.decimals_for(np.abs(mean[np.isfinite(mean)]).max(initial=0.0)) + 2
+    return min(words.decimals_for(float(np.median(half))), most) if half.size else most
 
 
 def _range(low: float, high: float, decimals: int) -> tuple[str, ...]:
@@ -143,5 +144,7 @@ def _amount(value: float, decimals: int) -> str:
     return words.amount(value, decimals) if math.isfinite(value) else MISSING
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else MISSING
+def _gap_removed(confirmation: Confirmation, frame: pd.DataFrame) -> list[str]:
+    # A share of what may be nothing can be any number.
+    shares = frame["gap_removed"] if overfits(confirmation) else [math.nan] * len(frame)
+    return [f"{100 * share:.0f} %" if math.isfinite(share) else MISSING for share in shares]

@@ -79,6 +79,5 @@ def _at_test(confirmation: Confirmation, chosen: Finalist) -> str:
         return f"{text}; no guardrail that was tried does better than none"
     if not (math.isfinite(gap) and math.isfinite(before)):
         return text
-    decimals = words.decimals_for(gap, before)
-    sizes = (words.amount(size, decimals) for size in (gap, before))
-    return "{}; its gap is {} where the baseline's is {}".format(text, *sizes)
+    now, then = (words.amount(size, words.decimals_for(size)) for size in (gap, before))
+    return f"{text}; its gap is {now} where the baseline's is {then}"
