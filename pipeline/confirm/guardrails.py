@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from pipeline.confirm import words
 from pipeline.confirm.measures import baseline_gap, difference_of, overfits
-from pipeline.confirm.statistics import LEVEL, Estimate, holm
+from pipeline.confirm.statistics import Estimate, holm
+from pipeline.confirm.verdict import Verdict, gap_text, sentence_of, verdict_of
 from pipeline.results import Confirmation, Finalist
 from pipeline.space import Hyperparameters
+
+__all__ = ["Guardrail", "Verdict", "guardrails"]
 
 # Why there is nothing to compare, where it is not that no finalist has it.
 ABSENT = {
     "early_stopping": "no finalist has it alone",
     "dropout": "neither the winner nor the best trial without a penalty has any",
 }
-
-
-class Verdict(StrEnum):
-    """What the test losses say of a guardrail, at 5 % after Holm's correction."""
-
-    HELPS = "helps"
-    HARMS = "harms"
-    NO_EVIDENCE = "no evidence"
-    NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True)
@@ -147,9 +140,6 @@ def _finding(
     share = -gap / baseline_gap(confirmation)
     # A share of what may be nothing can be any number: then the sentence tells of the change.
     told = share if overfits(confirmation) else math.nan
-    verdict = Verdict.NO_EVIDENCE
-    if p_holm < 1 - LEVEL:
-        verdict = Verdict.HELPS if loss.mean < 0 else Verdict.HARMS
     others = _other_differences(pair, name)
     what = words.GUARDRAILS[name] + (f" (with its own {words.listed(others)})" if others else "")
     compared = f"{words.ROLES[pair.roles[0]]} against {words.ROLES[pair.roles[1]]}"
@@ -157,7 +147,7 @@ def _finding(
         compared += ", as the winner has none"
     if others:
         compared += f"; they differ in {words.listed(others)} too"
-    sentence = _sentence(verdict, what, loss, p_holm, family, _gap(gap, told))
+    sentence = sentence_of(what, loss, p_holm, family, gap_text(gap, told))
     if loss.count < len(confirmation.replicates):
         sentence += (
             f" This rests on the {loss.count} of {len(confirmation.replicates)} replicates that "
@@ -171,7 +161,7 @@ def _finding(
         gap_removed=share,
         difference=loss,
         p_holm=p_holm,
-        verdict=verdict,
+        verdict=verdict_of(loss, p_holm),
         sentence=sentence,
     )
 
@@ -188,43 +178,3 @@ def _other_differences(pair: _Pair, name: str) -> list[str]:
     }
     own = {"early_stopping": "patience", "dropout": "dropout"}.get(name, "penalty")
     return [what for what, differ in differs.items() if differ and what != own]
-
-
-def _gap(change: float, share: float) -> str:
-    """What becomes of the gap, empty where it is not known."""
-    if not math.isfinite(change):
-        return ""
-    if not math.isfinite(share):
-        size = words.amount(abs(change), words.decimals_for(change))
-        text = f"{'narrows' if change < 0 else 'widens'} the gap by {size}"
-        return text if change else "leaves the gap as it is"
-    percent = round(100 * share)
-    if percent == 0:
-        return "leaves the gap as it is"
-    if percent < 0:
-        return f"widens the gap by {-percent} % of the baseline's"
-    return f"removes {percent} % of the gap" if percent < 100 else "removes all of the gap"
-
-
-def _sentence(
-    verdict: Verdict, what: str, loss: Estimate, p_holm: float, family: int, gap: str
-) -> str:
-    closes = gap.startswith(("removes", "narrows"))
-    if verdict is Verdict.HELPS:
-        lowers = f"lowers test loss by {words.with_interval(loss, sign=-1)}"
-        if closes:
-            return f"{words.capital(what)} {gap} and {lowers}."
-        link = " but " if gap.startswith("widens") else " and "
-        return f"{words.capital(what)} {lowers}{link + gap if gap else ''}."
-    if verdict is Verdict.HARMS:
-        link = " although it " if closes else " and "
-        raises = f"raises test loss by {words.with_interval(loss)}"
-        return f"{words.capital(what)} harms: it {raises}{link + gap if gap else ''}."
-    if loss.mean == loss.standard_error == 0:
-        differs = "test loss is the same on every replicate"
-    else:
-        after = f", {words.chance(p_holm)} after Holm's correction"
-        if loss.p_value < 1 - LEVEL:
-            after += f" for {family} guardrails"
-        differs = f"test loss differs by {words.with_interval(loss, after=after)}"
-    return f"No evidence that {what} helps: {differs}{'; it ' + gap if gap else ''}."

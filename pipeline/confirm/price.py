@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.confirm import words
 from pipeline.confirm.measures import difference_of, mean_of
-from pipeline.confirm.statistics import LEVEL, Estimate
+from pipeline.confirm.statistics import ALPHA, Estimate
 from pipeline.results import Confirmation, Finalist, StudyRecord
+
+OVERTUNED = (
+    "So the search has overtuned: on test its winner is no better than what it started from."
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,9 @@ def search_price(record: StudyRecord) -> Price | None:
     """What searching cost, None without a winner that was a trial and ended a replicate."""
     confirmation = record.confirmation
     winner = None if confirmation is None else confirmation.finalist("winner")
-    searched = {trial.number: trial.val_loss for trial in record.trials}
+    searched = {
+        trial.number: trial.val_loss for trial in record.trials if math.isfinite(trial.val_loss)
+    }
     if confirmation is None or winner is None or winner.trial not in searched:
         return None
     confirmed = mean_of(confirmation, winner, "val_loss")
@@ -68,7 +75,7 @@ def search_price(record: StudyRecord) -> Price | None:
     sentences = [_flattery(before, confirmed), *_ranks(ranks, len(ranked))]
     sentences += _held_against(confirmation, against)
     if overtuned:
-        sentences.append("So the search has overtuned: on test it found nothing better.")
+        sentences.append(OVERTUNED)
     return Price(
         trial=winner.trial,
         search_val_loss=before,
@@ -128,6 +135,6 @@ def _held_against(confirmation: Confirmation, against: dict[str, Estimate | None
             sentences.append(f"Its mean test loss equals that of {name}.")
             continue
         text += words.with_interval(found, sign=-1 if lower else 1)
-        doubt = not found.p_value < 1 - LEVEL
+        doubt = not found.p_value < ALPHA
         sentences.append(text + (", which may be chance." if doubt else "."))
     return sentences

@@ -16,8 +16,8 @@ import numpy as np
 
 from pipeline.results import Array
 
-# What an interval covers, in the long run.
-LEVEL = 0.95
+# How often an interval may miss, and a test be wrong where there is nothing to find.
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def estimate(values: Array, rows: tuple[int, int]) -> Estimate:
         return Estimate(mean, mean, mean, 0.0, float(mean == 0), count)
     from scipy import stats
 
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * standard_error
+    reach = float(stats.t.ppf(1 - ALPHA / 2, count - 1)) * standard_error
     p_value = 2 * float(stats.t.sf(abs(mean) / standard_error, count - 1))
     return Estimate(mean, mean - reach, mean + reach, standard_error, p_value, count)
 

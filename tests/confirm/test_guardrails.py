@@ -166,8 +166,8 @@ class TestPair:
                 [finalist("best_none", STOPPED), finalist("winner", WITHOUT_DROPOUT)],
                 "dropout",
                 (
-                    "Dropout was not compared: neither the winner nor the best trial without a penalty "
-                    "has any."
+                    "Dropout was not compared: neither the winner nor the best trial without a "
+                    "penalty has any."
                 ),
             ),
             (
