@@ -95,7 +95,27 @@ def _changed(of: Confirmation, **scalars: float) -> Confirmation:
     return replace(of, records=tuple(records))
 
 
-HOSTILE = "<script>alert('x')</script> & `a|b` $x$ </h1> \\ [red]"
+def _renamed(of: Confirmation, names: Sequence[str]) -> Confirmation:
+    known = {each.name: name for each, name in zip(of.finalists, names, strict=True)}
+    return replace(
+        of,
+        finalists=tuple(
+            replace(each, name=known[each.name], roles=(*each.roles, HOSTILE))
+            for each in of.finalists
+        ),
+        records=tuple(replace(each, finalist=known[each.finalist]) for each in of.records),
+    )
+
+
+def _with_gaps(of: Confirmation, gaps: Sequence[float]) -> Confirmation:
+    records = (
+        replace(each, scalars=each.scalars | {"gap": gaps[each.replicate - 1]})
+        for each in of.records
+    )
+    return replace(of, records=tuple(records))
+
+
+HOSTILE = "<script>alert('x')</script> & `a|b` $\\q$ </h1> [red]"
 WHOLE = confirmation()
 SHORT = confirmation(5, ["baseline", "winner best_l2", "early_stopping"])
 EVERY = range(1, 6)
@@ -113,20 +133,12 @@ SHAPES = {
     "only the baseline": confirmation(5, ["baseline"]),
     "no spread": _changed(SHORT, val_loss=0.5, test_loss=0.5, gap=0.0, sparsity=0.0),
     "no overfitting": _changed(SHORT, gap=-0.01, overfit_gap=-0.02),
+    "hardly any overfitting": _with_gaps(SHORT, [0.02, -0.03, 0.04, -0.05, 0.03]),
     "no numbers": _changed(SHORT, val_loss=np.nan, test_loss=np.nan, gap=np.nan),
     "infinite": _changed(SHORT, val_loss=np.inf, test_loss=-np.inf),
     "huge": _changed(SHORT, val_loss=1e300, test_loss=1e-300, gap=-1e300),
     "scalars absent": replace(
         SHORT, records=tuple(replace(each, scalars={}) for each in SHORT.records)
     ),
-    "names of any kind": replace(
-        SHORT,
-        finalists=tuple(
-            replace(each, name=name, roles=(*each.roles, HOSTILE))
-            for each, name in zip(
-                SHORT.finalists, ("a" * 70, HOSTILE, "w o r d s " * 9), strict=True
-            )
-        ),
-        records=tuple(replace(each, finalist=HOSTILE) for each in SHORT.records[5:10]),
-    ),
+    "names of any kind": _renamed(SHORT, ["a" * 70, HOSTILE, "w o r d s " * 9]),
 }

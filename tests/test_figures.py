@@ -433,28 +433,38 @@ def differences(figure, metric: str) -> dict[str, tuple[float, float, float, boo
     }
 
 
-def test_finalists_are_drawn_once_one_of_them_was_trained():
-    for of in (None, SHAPES["no finalists"], SHAPES["nothing trained yet"]):
-        record = replace(study([]), confirmation=of)
-        assert set(interactive_figures(record)) == NAMES
-    record = confirmed(SHAPES["one record"])
+def test_finalists_are_drawn_once_two_of_them_can_be_compared():
+    for shape in ("no finalists", "nothing trained yet", "one record", "the baseline failed"):
+        assert finalists_plots(confirmed(SHAPES[shape])) == []
+    assert finalists_plots(study([])) == []
+    record = confirmed(SHAPES["unfinished"])
     assert set(interactive_figures(record)) == NAMES | {"finalists"}
     assert set(study_figures(record)) == {f"{name}.png" for name in NAMES | {"finalists"}}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_finalists_of_any_shape_can_be_drawn(shape):
-    if SHAPES[shape].records:
-        (plot,) = finalists_plots(confirmed(SHAPES[shape]))
+    for plot in finalists_plots(confirmed(SHAPES[shape])):
         assert min(size(matplotlib_renderer._image(plot))) >= 400
         figure = plotly_renderer._figure(plot)
-        assert not re.search("NaN|Infinity|<script>", figure.to_json())
+        assert not re.search("NaN|Infinity", figure.to_json())
+        for trace in figure.data:
+            for values in (trace.error_x.array, trace.error_x.arrayminus):
+                assert values is None or np.isfinite(values).all()
 
 
-def test_finalists_stand_where_the_comparison_says():
-    figure = interactive_figures(confirmed(WHOLE))["finalists"]
+def test_names_of_finalists_are_no_markup():
+    figure = interactive_figures(confirmed(SHAPES["names of any kind"]))["finalists"]
+    words = [*figure.layout.yaxis.ticktext, *(name for t in figure.data for name in t.text or ())]
+    assert sum("&lt;script&gt;" in each for each in words) == 3  # beside both panels' markers too
+    assert not any("<script>" in each for each in words)
+
+
+@pytest.mark.parametrize("shape", ["whole", "two replicates"])
+def test_finalists_stand_where_the_comparison_says(shape):
+    figure = interactive_figures(confirmed(SHAPES[shape]))["finalists"]
     for metric in ("test_loss", "gap"):
-        frame = pairs_frame(WHOLE).query("against == 'baseline' and metric == @metric")
+        frame = pairs_frame(SHAPES[shape]).query("against == 'baseline' and metric == @metric")
         drawn = differences(figure, metric)
         assert set(drawn) == set(frame["finalist"])
         for values in frame.to_dict("records"):
@@ -501,7 +511,8 @@ def test_a_wild_interval_is_left_off_the_axis_and_counted():
 
 
 def test_zero_is_on_the_axis_however_far_the_finalists_are_from_it():
-    names = ["baseline", "winner best_l2", "early_stopping"]
-    figure = interactive_figures(confirmed(confirmation(20, names, spread=1e-4)))["finalists"]
+    alike = ["winner best_l2", "best_none", "best_l1", "best_elastic_net"]
+    of = confirmation(20, ["baseline", *alike], spread=1e-4)
+    figure = interactive_figures(confirmed(of))["finalists"]
     for axis in (figure.layout.xaxis, figure.layout.xaxis2):
         assert axis.range[0] < 0 < axis.range[1]

@@ -186,9 +186,13 @@ def test_replicates_split_by_time_are_not_called_new_splits():
     record = confirmed(SHORT)
     fresh = Page(render(record)).text
     by_time = Page(render(replace(record, params={**record.params, "data.time": "day"}))).text
-    assert "each a new split (720 training and 240 validation rows)" in fresh
-    assert "each the same split by time, initialization" in by_time
-    assert "a new split" not in by_time
+    told = "Each is a split (720 training and 240 validation rows), an initialization, "
+    assert told in fresh
+    assert "no finalist is judged by what it was chosen by" in fresh
+    assert (
+        "on the same 720 training and 240 validation rows, as these are split by time." in by_time
+    )
+    assert "no finalist is judged by what it was chosen by" not in by_time
 
 
 # --- the tables -------------------------------------------------------------------------------
@@ -226,12 +230,16 @@ def test_a_row_says_who_the_finalist_is():
     assert rows["baseline"]["ended"] == ""
     # Whatever its mean, who failed is no champion.
     assert [name for name, row in rows.items() if row["champion"]] == ["best elastic net"]
-    assert {line["gap removed"] for line in short_table(SHAPES["no overfitting"])} == {
-        "\N{EN DASH}"
-    }
     text = Page(render(confirmed(of))).text
     for words in ("also best l2", "trial 41: l2, lambda 2.3e-03", "9 of 11 replicates ended"):
         assert words in text
+
+
+@pytest.mark.parametrize("shape", ["no overfitting", "hardly any overfitting"])
+def test_of_a_gap_that_may_be_none_no_share_is_told(shape):
+    table = finalists_table(confirmed(SHAPES[shape]), SHAPES[shape])
+    cells = {row["cells"][table["columns"].index("gap removed")].text for row in table["rows"]}
+    assert cells == {line["gap removed"] for line in short_table(SHAPES[shape])} == {"\N{EN DASH}"}
 
 
 def test_the_tables_of_differences_are_those_of_the_comparison():

@@ -17,25 +17,24 @@ SHOWN = {"test_loss": "test loss", "gap": "gap"}
 
 
 def finalists_plots(record: StudyRecord) -> list[Plot]:
-    """The figure of a study whose finalists were trained again, none before that."""
+    """The figure of a study whose finalists were trained again, none before two can be compared."""
     confirmation = record.confirmation
-    if confirmation is None or not confirmation.records:
+    baseline = None if confirmation is None else confirmation.finalist("baseline")
+    if confirmation is None or baseline is None:
         return []
-    baseline = confirmation.finalist("baseline")
     others = [each for each in confirmation.finalists if each is not baseline]
     names = tuple(_two_lines(spelled(each.name)) for each in others)
     y_axis = Axis("", ticks=names, limits=(max(len(names), 1) - 0.5, -0.5))
     panels = []
     for metric, words in SHOWN.items():
-        intervals: list[Intervals] = []
-        if baseline is not None:
-            intervals = _intervals(confirmation, others, baseline, metric)
+        intervals = _intervals(confirmation, others, baseline, metric)
         x_axis = _axis(words, intervals)
         zero = Line("baseline", FAINT, np.zeros(2), np.array(y_axis.limits), dash=True)
         lines = [zero] if intervals else []
         panels.append(Panel(x_axis, y_axis, lines=lines, intervals=intervals))
     title = "What the finalists change, on fresh replicates"
-    return [Plot("finalists", title, panels, stacked=False)]
+    plot = Plot("finalists", title, panels, stacked=False)
+    return [] if all(panel.empty for panel in panels) else [plot]
 
 
 def _intervals(
@@ -44,7 +43,7 @@ def _intervals(
     """The differences to the baseline, by type and by whether they can be told from none."""
     # Late: most studies' pictures are drawn before there is a confirmation.
     from pipeline.confirm.measures import difference_of
-    from pipeline.confirm.statistics import LEVEL, holm
+    from pipeline.confirm.statistics import ALPHA, holm
 
     found = [difference_of(confirmation, each, baseline, metric) for each in others]
     corrected = holm(np.array([each.p_value for each in found]))
@@ -56,7 +55,7 @@ def _intervals(
                 for place, each in enumerate(others)
                 if each.hyperparameters.regularization is kind
                 and np.isfinite(found[place].mean)
-                and hollow != bool(corrected[place] < 1 - LEVEL)
+                and hollow != bool(corrected[place] < ALPHA)
             ]
             if places:
                 x, low, high = (

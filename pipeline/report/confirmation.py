@@ -48,11 +48,15 @@ def _told(record: StudyRecord, confirmation: Confirmation) -> str:
         return "No finalist has been trained again yet."
     n_train, n_val = confirmation.rows
     done = "were" if confirmed(record) else "are being"
-    anew = f"a new split ({n_train} training and {n_val} validation rows), "
+    fresh = f"a split ({n_train} training and {n_val} validation rows), an initialization, a batch "
+    fresh += "order and noise that the search never saw: so no finalist is judged by what it was "
+    fresh += "chosen by, and two of them differ by their hyperparameters alone."
     if record.params.get("data.time"):
-        anew = "the same split by time, "
+        fresh = (
+            f"an initialization, a batch order and noise that the search never saw, on the same "
+            f"{n_train} training and {n_val} validation rows, as these are split by time."
+        )
     return (
-        f"{finalists} finalists {done} trained on the same {replicates} fresh replicates, each "
-        f"{anew}initialization, batch order and noise that the search never saw: so no finalist is "
-        "judged by what it was chosen by, and two of them differ by their hyperparameters alone."
+        f"{finalists} finalists {done} trained on the same {replicates} fresh replicates. Each is "
+        f"{fresh}"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.confirm import words
 from pipeline.confirm.comparison import pairs_frame, summary_frame
 from pipeline.confirm.measures import METRICS, overfits
-from pipeline.confirm.statistics import LEVEL
+from pipeline.confirm.statistics import ALPHA
 from pipeline.figures.style import COLOURS, describe, spelled
 from pipeline.report.frames import MISSING
 from pipeline.report.verdict import champion
@@ -100,7 +100,7 @@ def _differences(pairs: pd.DataFrame) -> list[Cell]:
             cell,
             text=f"+{cell.text}" if value > 0 else cell.text,
             below=(*cell.below, words.chance(p_value)) if math.isfinite(p_value) else cell.below,
-            sure=p_value < 1 - LEVEL,
+            sure=p_value < ALPHA,
         )
         for cell, value, p_value in zip(
             _cells(mean, low, high), mean, pairs["p_holm"].tolist(), strict=True
