@@ -44,7 +44,6 @@ from numpy.typing import NDArray
 from pipeline import reference
 from pipeline.config import StudyConfig, parse_config
 from pipeline.confirm.guardrails import Verdict, guardrails
-from pipeline.confirm.measures import difference_of
 from pipeline.confirm.statistics import estimate
 from pipeline.data import Splits, Table, split, table_from_frame
 from pipeline.population.trainer import PopulationTrainer
@@ -99,7 +98,6 @@ LABELS = {
     "few_test_loss": "test loss, few test rows",
 }
 INTERVALS = ("plain", "corrected", "jackknife")
-SURE = "corrected, and validation agrees"
 # The second set of initializations, batch orders and dropout noise.
 OTHER_NOISE = 1_000_000
 
@@ -290,22 +288,15 @@ def confirmation(
 
 
 def helpful(
-    design: Design, columns: Mapping[str, Values], rule: str, test_metric: str
+    design: Design, columns: Mapping[str, Values], interval: str, test_metric: str
 ) -> dict[str, bool]:
     """Which guardrails one study calls helpful, by what it compares."""
-    rows = design.rows_for("corrected" if rule == SURE else rule)
-    confirmed = confirmation(columns, rows, test_metric)
-    called = {}
-    for each in guardrails(confirmed):
-        if each.verdict is Verdict.NOT_COMPARED:
-            continue
-        called[each.name] = each.verdict is Verdict.HELPS
-        if rule == SURE:
-            first, second = (confirmed.finalist(name) for name in (each.finalist, each.against))
-            assert first is not None
-            assert second is not None
-            called[each.name] &= difference_of(confirmed, first, second, "val_loss").high < 0
-    return called
+    confirmed = confirmation(columns, design.rows_for(interval), test_metric)
+    return {
+        each.name: each.verdict is Verdict.HELPS
+        for each in guardrails(confirmed)
+        if each.verdict is not Verdict.NOT_COMPARED
+    }
 
 
 def other_noise(values: Values) -> list[dict[str, Values]]:
@@ -339,53 +330,60 @@ def as_they_are(values: Values) -> list[dict[str, Values]]:
 def false_alarms(studies: Studies) -> None:
     """How often a guardrail without effect is called helpful: each, and any of a study's."""
     values, design = studies.values, studies.design
-    lines = [("without effect", "test rows", "rule", "each called helpful, %", "any, %")]
+    lines = [("without effect", "test rows", "interval", "each called helpful, %", "any, %")]
     nulls = {"other noise": other_noise(values), "no mean effect": without_effect(values)}
     tests = {"test_loss": f"{N_TEST}", "few_test_loss": f"{design.rows[1]}"}
     for null, each_study in nulls.items():
         for test_metric, tested in tests.items():
-            for rule in (*INTERVALS, SURE):
+            for interval in INTERVALS:
                 called = [
-                    list(helpful(design, columns, rule, test_metric).values())
+                    list(helpful(design, columns, interval, test_metric).values())
                     for columns in each_study
                 ]
                 each, any_of = np.mean(called, axis=1), np.any(called, axis=1).astype(float)
-                lines.append((null, tested, rule, percent(each), percent(any_of)))
+                lines.append((null, tested, interval, percent(each), percent(any_of)))
     print_table(*lines)
 
 
 def power(studies: Studies) -> None:
     """How often the guardrails as they are are called helpful, with few test rows."""
-    values, rules = studies.values, (*INTERVALS, SURE)
-    lines = [("guardrail", "true change of test loss", *(f"{rule}, %" for rule in rules))]
+    values = studies.values
+    lines = [("called helpful", "true change of test loss", *(f"{each}, %" for each in INTERVALS))]
     called = {
-        rule: [
-            helpful(studies.design, columns, rule, "few_test_loss")
+        interval: [
+            helpful(studies.design, columns, interval, "few_test_loss")
             for columns in as_they_are(values)
         ]
-        for rule in rules
+        for interval in INTERVALS
     }
     for name, sample in zip(PAIRS, paired(values, "test_loss"), strict=True):
-        shares = [np.array([float(each[name]) for each in called[rule]]) for rule in rules]
+        shares = [np.array([float(each[name]) for each in found]) for found in called.values()]
         lines.append((name, f"{sample.mean():+.4f}", *map(percent, shares)))
     print_table(*lines)
 
 
 def sources(studies: Studies) -> None:
-    """What a study's numbers vary by: its pool, the division of the pool, the trainer's noise."""
-    values = studies.values
-    lines = [("variance of", "pool, %", "division, %", "noise, %", "c that it takes")]
+    """What a study's numbers vary by: its pool, the division of the pool, the trainer's noise.
+
+    The last column is the c that it takes: the variance by the pool in parts of the other two.
+    """
+    lines = [("variance of", "pool, %", "division, %", "noise, %", "c")]
     for metric in ("val_loss", "test_loss"):
-        of_metric = values[..., METRICS.index(metric)]
-        pairs = [tuple(map(NAMES.index, pair)) for pair in PAIRS.values()]
-        differences = np.stack([of_metric[:, :, a] - of_metric[:, :, b] for a, b in pairs], axis=2)
-        for what, sample in ((LABELS[metric], of_metric), ("its differences", differences)):
+        of_metric = studies.values[..., METRICS.index(metric)]
+        samples = {LABELS[metric]: of_metric}
+        for name, (first, second) in PAIRS.items():
+            difference = of_metric[:, :, NAMES.index(first)] - of_metric[:, :, NAMES.index(second)]
+            samples[f"{LABELS[metric]}, {name}"] = difference[:, :, None]
+        for what, sample in samples.items():
             noise = np.mean((sample[:, 0] - sample[:, 1]) ** 2) / 2
             within = np.mean(sample.var(axis=3, ddof=1))
+            if within == 0:
+                continue
             between = np.mean(sample.mean(axis=3).var(axis=0, ddof=1)) - within / sample.shape[3]
             parts = np.array([between, within - noise, noise]) / (between + within)
-            shares = [f"{100 * part:.0f}" for part in parts]
-            lines.append((what, *shares, f"{between / within:.2f}"))
+            lines.append(
+                (what, *(f"{100 * part:.0f}" for part in parts), f"{between / within:.2f}")
+            )
     print_table(*lines)
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.config import StudyConfig
-    from pipeline.study import StudyResult
 
 # What the options of `run` stand for in the study file.
 SHORTCUTS = {
@@ -29,21 +28,6 @@ SHORTCUTS = {
     "replicates": "confirm.replicates",
     "target": "data.target",
     "device": "training.device",
-}
-
-
-# The columns of `types_frame` that the closing table shows in 80 characters: heading and format.
-TYPE_COLUMNS = {
-    "regularization": ("type", ""),
-    "trials": ("trials", ""),
-    "complete": ("done", ""),
-    "pruned": ("pruned", ""),
-    "failed": ("failed", ""),
-    "best_val_loss": ("val loss", ".4g"),
-    "best_gap": ("gap", ".3g"),
-    "best_lambda": ("lambda", ".1e"),
-    "best_dropout": ("dropout", ".2f"),
-    "best_epoch": ("epoch", ".0f"),
 }
 
 
@@ -172,7 +156,9 @@ def _run(chosen: argparse.Namespace) -> int:
         writer.discard()  # nobody waits for it to get ready
         raise
     if not chosen.quiet:
-        _print_result(result)
+        from pipeline.closing import print_result
+
+        print_result(result)
     return 0
 
 
@@ -246,45 +232,6 @@ def _report(chosen: argparse.Namespace) -> int:
     log_file(chosen.run_id, "report.html", page.encode())
     print(f"report.html of {record.name}, {len(record.trials)} trials: run {chosen.run_id}")
     return 0
-
-
-def _print_result(result: StudyResult) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from pipeline.figures import describe
-    from pipeline.report import types_frame
-    from pipeline.store import ui_command_and_link
-
-    # Plain prints but for the table: a sentence, a command or a link must not be wrapped.
-    record, best = result.record, result.best_trial
-    print()
-    if best is None:
-        print("no trial was completed: there is no best one")
-    else:
-        print(f"best: trial {best.number}, {describe(best.hyperparameters)}")
-        print(
-            f"      validation loss {best.val_loss:.4f} at epoch {best.scalars['best_epoch']:.0f}, "
-            f"gap {best.scalars['gap']:.4f}"
-        )
-    print()
-    title = f"{escape(record.name)}, by regularization type"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for heading, _ in TYPE_COLUMNS.values():
-        table.add_column(heading, no_wrap=True, justify="left" if not table.columns else "right")
-    for _, row in types_frame(record).iterrows():
-        table.add_row(*(_cell(row[column], form) for column, (_, form) in TYPE_COLUMNS.items()))
-    Console(highlight=False).print(table)
-    command, link = ui_command_and_link(result.tracking_uri, record.experiment_id)
-    print(f"parent run: {record.run_id}")
-    if command:
-        print(f"start UI:   {command}")
-    print(f"open it:    {link}")
-
-
-def _cell(value: object, form: str) -> str:
-    return "" if value != value else format(value, form)  # NaN: there is no best trial
 
 
 def _count(text: str) -> int | None:

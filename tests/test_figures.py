@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.confirm.comparison import pairs_frame
 from pipeline.figures import (
     COLOURS,
     MARKERS,
@@ -20,12 +22,16 @@ from pipeline.figures import (
     describe,
     epochs_by_type,
     interactive_figures,
+    matplotlib_renderer,
     max_epochs,
+    plotly_renderer,
 )
+from pipeline.figures.finalists import finalists_plots
 from pipeline.figures.learning_curve import LearningCurveFigure
 from pipeline.figures.matplotlib_renderer import study_figures
 from pipeline.results import (
     STATE_AFTER,
+    Confirmation,
     History,
     StopReason,
     StudyRecord,
@@ -33,6 +39,7 @@ from pipeline.results import (
     TrialState,
 )
 from pipeline.space import Hyperparameters, Regularization
+from tests.finalists import SHAPES, TWELVE, WHOLE, confirmation
 
 NAMES = {
     "validation_loss_by_type",
@@ -404,3 +411,108 @@ def test_bars_show_the_epochs():
 @pytest.mark.parametrize(("toml", "longest"), [(TOML, 50), ("", 13), ("x = [", 13)])
 def test_the_longest_trial_comes_from_the_file_or_else_from_the_trials(toml, longest):
     assert max_epochs(study([trial(0), trial(1, n_epochs=3)], toml)) == longest
+
+
+# --- the finalists ----------------------------------------------------------------------------
+
+
+def confirmed(of: Confirmation) -> StudyRecord:
+    return replace(study([]), confirmation=of)
+
+
+def differences(figure, metric: str) -> dict[str, tuple[float, float, float, bool]]:
+    """Finalist -> difference, its interval and whether its marker is hollow, of one panel."""
+    axis = {"test_loss": "x", "gap": "x2"}[metric]
+    return {
+        name.replace(" ", "_"): (x, x - less, x + more, trace.marker.color == "#fefefe")
+        for trace in figure.data
+        if trace.text is not None and trace.xaxis == axis
+        for name, x, less, more in zip(
+            trace.text, trace.x, trace.error_x.arrayminus, trace.error_x.array, strict=True
+        )
+    }
+
+
+def test_finalists_are_drawn_once_two_of_them_can_be_compared():
+    for shape in ("no finalists", "nothing trained yet", "one record", "the baseline failed"):
+        assert finalists_plots(confirmed(SHAPES[shape])) == []
+    assert finalists_plots(study([])) == []
+    record = confirmed(SHAPES["unfinished"])
+    assert set(interactive_figures(record)) == NAMES | {"finalists"}
+    assert set(study_figures(record)) == {f"{name}.png" for name in NAMES | {"finalists"}}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_finalists_of_any_shape_can_be_drawn(shape):
+    for plot in finalists_plots(confirmed(SHAPES[shape])):
+        assert min(size(matplotlib_renderer._image(plot))) >= 400
+        figure = plotly_renderer._figure(plot)
+        assert not re.search("NaN|Infinity", figure.to_json())
+        for trace in figure.data:
+            for values in (trace.error_x.array, trace.error_x.arrayminus):
+                assert values is None or np.isfinite(values).all()
+
+
+def test_names_of_finalists_are_no_markup():
+    figure = interactive_figures(confirmed(SHAPES["names of any kind"]))["finalists"]
+    words = [*figure.layout.yaxis.ticktext, *(name for t in figure.data for name in t.text or ())]
+    assert sum("&lt;script&gt;" in each for each in words) == 3  # beside both panels' markers too
+    assert not any("<script>" in each for each in words)
+
+
+@pytest.mark.parametrize("shape", ["whole", "two replicates"])
+def test_finalists_stand_where_the_comparison_says(shape):
+    figure = interactive_figures(confirmed(SHAPES[shape]))["finalists"]
+    for metric in ("test_loss", "gap"):
+        frame = pairs_frame(SHAPES[shape]).query("against == 'baseline' and metric == @metric")
+        drawn = differences(figure, metric)
+        assert set(drawn) == set(frame["finalist"])
+        for values in frame.to_dict("records"):
+            expected = [values[name] for name in ("difference", "low", "high")]
+            *places, hollow = drawn[values["finalist"]]
+            np.testing.assert_allclose(places, expected, rtol=1e-9)
+            assert hollow == (values["p_holm"] >= 0.05)
+    assert {hollow for *_, hollow in differences(figure, "gap").values()} == {True, False}
+
+
+def test_finalists_keep_their_order_their_types_colour_and_a_line_at_zero():
+    figure = interactive_figures(confirmed(WHOLE))["finalists"]
+    # From the top: the axis is turned over.
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
+    names = [name.replace("<br>", " ") for name in figure.layout.yaxis.ticktext]
+    assert names == [roles.split()[0].replace("_", " ") for roles in TWELVE if roles != "baseline"]
+    for trace in figure.data:
+        if trace.text is not None:
+            assert trace.marker.line.color == trace.error_x.color == COLOURS[trace.legendgroup]
+            for name, place in zip(trace.text, trace.y, strict=True):
+                assert names[int(place)] == name
+    zeros = [trace for trace in figure.data if trace.name == "baseline"]
+    assert [list(trace.x) for trace in zeros] == [[0, 0], [0, 0]]
+    # One sample of each type in the legend, filled even if its first finalist is hollow.
+    samples = [trace for trace in figure.data if trace.mode == "markers" and trace.showlegend]
+    assert sorted(trace.name for trace in samples) == sorted(map(str, KINDS))
+    assert all(trace.marker.color == COLOURS[trace.name] for trace in samples)
+
+
+def test_a_wild_interval_is_left_off_the_axis_and_counted():
+    records = [
+        replace(each, scalars=each.scalars | {"test_loss": 1e3 * each.replicate})
+        if each.finalist == "best_l1"
+        else each
+        for each in WHOLE.records
+    ]
+    figure = interactive_figures(confirmed(replace(WHOLE, records=tuple(records))))["finalists"]
+    assert figure.layout.title.subtitle.text == (
+        "Test loss: 1 interval reaches beyond the range shown."
+    )
+    low, high = figure.layout.xaxis.range
+    assert -2 < low < 0 < high < 2
+    assert interactive_figures(confirmed(WHOLE))["finalists"].layout.title.subtitle.text == ""
+
+
+def test_zero_is_on_the_axis_however_far_the_finalists_are_from_it():
+    alike = ["winner best_l2", "best_none", "best_l1", "best_elastic_net"]
+    of = confirmation(20, ["baseline", *alike], spread=1e-4)
+    figure = interactive_figures(confirmed(of))["finalists"]
+    for axis in (figure.layout.xaxis, figure.layout.xaxis2):
+        assert axis.range[0] < 0 < axis.range[1]

@@ -34,6 +34,7 @@ from pipeline.results import (
     TrialState,
 )
 from pipeline.space import Hyperparameters, Regularization
+from tests.finalists import SHORT
 
 COLUMNS = [
     "number", "state", "stop_reason", "regularization", "lambda", "l1_ratio", "dropout",
@@ -437,7 +438,7 @@ def test_plotly_is_in_the_page_once_and_whole():
 
 
 def test_the_figures_in_the_page_are_those_of_the_study():
-    record = STUDIES["many"]
+    record = replace(STUDIES["many"], confirmation=SHORT)
     page = Page(render(record))
     drawn = json.loads(page.scripts["figures"])
     figures = interactive_figures(record)

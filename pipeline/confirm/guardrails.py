@@ -169,12 +169,10 @@ def _finding(
 def _other_differences(pair: _Pair, name: str) -> list[str]:
     """What tells the two apart besides the guardrail."""
     first, second = pair.finalist.hyperparameters, pair.against.hyperparameters
-    penalties = [(each.regularization, each.lambda_, each.l1_ratio) for each in (first, second)]
     differs = {
-        "penalty": penalties[0] != penalties[1],
         "dropout": first.dropout != second.dropout,
         "patience": first.patience != second.patience,
         "learning rate": first.learning_rate != second.learning_rate,
     }
-    own = {"early_stopping": "patience", "dropout": "dropout"}.get(name, "penalty")
+    own = "patience" if name == "early_stopping" else name
     return [what for what, differ in differs.items() if differ and what != own]

@@ -47,7 +47,7 @@ def amount(value: float, decimals: int) -> str:
     """A number with so many decimals; what would read as 0 but is not keeps a digit."""
     if value == 0:
         return "0"
-    if decimals > MOST_DECIMALS:
+    if decimals > MOST_DECIMALS or abs(value) >= 10**MOST_DECIMALS:
         return f"{value:.1e}"
     text = f"{value:.{decimals}f}"
     return text if float(text) != 0 else f"{value:.1g}"

@@ -29,7 +29,9 @@ def study_figures(record: StudyRecord) -> dict[str, bytes]:
 def _image(plot: Plot) -> bytes:
     n_panels = len(plot.panels)
     rows, columns = (n_panels, 1) if plot.stacked else (1, n_panels)
-    size = (7.0, 6.8) if plot.square else (8.0, 4.8 if rows == 1 else 3.0 * rows)
+    # Names below one another need room, the legend and the axes' own names apart.
+    height = max(4.8, 1.9 + 0.34 * plot.rows) if rows == 1 else 3.0 * rows
+    size = (7.0, 6.8) if plot.square else (8.0, height)
     figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
     grid = figure.subplots(
         rows, columns, squeeze=False, sharex=plot.stacked, sharey=not plot.stacked
@@ -91,6 +93,14 @@ def _draw(panel: Panel, axes: Axes) -> None:
         )
     for cloud in panel.points:
         axes.plot(cloud.x, cloud.y, **_marker(cloud.kind, hollow=cloud.hollow))
+    for each in panel.intervals:
+        axes.hlines(each.y, each.low, each.high, COLOURS[each.kind], linewidth=2.2, zorder=2)
+        # On the bar, a hollow marker is empty like paper, or the bar would fill it.
+        look = _marker(each.kind, hollow=each.hollow)
+        look |= {"alpha": 1.0, "markersize": 8, "markeredgewidth": 1.8}
+        if each.hollow:
+            look["markerfacecolor"] = "white"
+        axes.plot(each.x, each.y, **look)
     for which, axis in (("x", panel.x), ("y", panel.y)):
         _rule(axes, which, axis)
 
@@ -104,7 +114,7 @@ def _rule(axes: Axes, which: str, axis: Axis) -> None:
         side.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         side.set_minor_locator(NullLocator())
     if axis.ticks:
-        side.set_ticks(range(len(axis.ticks)), axis.ticks)
+        side.set_ticks(range(len(axis.ticks)), axis.ticks, parse_math=False)
     else:
         low, high = side.get_view_interval()
         side.set_major_locator(locator(low, high, log=axis.log, whole=axis.whole))
@@ -129,11 +139,17 @@ def _legend(plot: Plot) -> list[Line2D | Patch]:
     """One entry for each thing that is drawn, whatever panel it is in."""
     handles: dict[str, Line2D | Patch] = {}
     clouds = [cloud for panel in plot.panels for cloud in panel.points]
-    for kind in dict.fromkeys(cloud.kind for cloud in clouds):
+    intervals = [each for panel in plot.panels for each in panel.intervals]
+    kinds = [each.kind for each in clouds] + [each.kind for each in intervals]
+    for kind in filter(kinds.__contains__, Regularization):
         handles[kind] = Line2D([], [], label=str(kind), **_marker(kind, hollow=False))
-    if any(cloud.hollow for cloud in clouds):
+    reasons = {
+        "pruned": any(cloud.hollow for cloud in clouds),
+        "may be chance": any(each.hollow for each in intervals),
+    }
+    for reason in (reason for reason, drawn in reasons.items() if drawn):
         style = _marker(Regularization.NONE, hollow=True) | {"markeredgecolor": INK}
-        handles["pruned"] = Line2D([], [], label="hollow: pruned", **style)
+        handles[reason] = Line2D([], [], label=f"hollow: {reason}", **style)
     for panel in plot.panels:
         for line in panel.lines:
             sample = Line2D([], [], color=line.colour, linewidth=2, label=line.name)

@@ -34,6 +34,22 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Intervals:
+    """Estimates of one type, a marker each, and how far along x they may be off.
+
+    Hollow ones cannot be told from zero. NaN in `low` and `high` leaves the marker alone.
+    """
+
+    kind: Regularization
+    hollow: bool
+    names: list[str]
+    x: Array
+    low: Array
+    high: Array
+    y: Array
+
+
+@dataclass(frozen=True)
 class Bars:
     """Horizontal bars, one per place on the y axis, stacked on those that came before."""
 
@@ -65,12 +81,13 @@ class Panel:
     points: Sequence[Points] = ()
     lines: Sequence[Line] = ()
     bars: Sequence[Bars] = ()
+    intervals: Sequence[Intervals] = ()
     title: str = ""
 
     @property
     def empty(self) -> bool:
         """Whether it holds nothing yet."""
-        return not (self.points or self.lines or self.bars)
+        return not (self.points or self.lines or self.bars or self.intervals)
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,11 @@ class Plot:
     panels: Sequence[Panel]
     stacked: bool = True
     square: bool = False  # a unit is as long on x as it is on y
+
+    @property
+    def rows(self) -> int:
+        """How many names stand below one another on its y axes."""
+        return max(len(panel.y.ticks) for panel in self.panels)
 
     @property
     def note(self) -> str:

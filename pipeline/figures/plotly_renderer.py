@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from pipeline.results import StudyRecord
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+# A white of its own: the page puts its ground's colour in its place.
+PAPER = "#fefefe"
 
 # On a clear ground, so that a page can colour it.
 LAYOUT: dict[str, Any] = {
@@ -50,7 +54,7 @@ def _figure(plot: Plot) -> go.Figure:
     named: set[str] = set()
     for index, panel in enumerate(plot.panels, start=1):
         place = {"row": index, "col": 1} if plot.stacked else {"row": 1, "col": index}
-        for trace in (*_bars(panel), *_lines(panel), *_points(panel)):
+        for trace in (*_bars(panel), *_lines(panel), *_points(panel), *_intervals(panel)):
             # One legend entry stands for a type or a line in all panels.
             group = trace["legendgroup"]
             figure.add_trace(trace | {"showlegend": group not in named}, **place)
@@ -69,6 +73,7 @@ def _figure(plot: Plot) -> go.Figure:
     title = {"text": plot.title, "yref": "container", "y": 0.98, "automargin": True}
     title |= {"subtitle": {"text": plot.note}}
     height = 640 if plot.square or (plot.stacked and n_panels > 1) else 440
+    height = max(height, 150 + 36 * plot.rows)
     figure.update_layout(LAYOUT, title=title, height=height)
     return figure
 
@@ -98,6 +103,57 @@ def _points(panel: Panel) -> Iterator[dict[str, Any]]:
         }
 
 
+def _intervals(panel: Panel) -> Iterator[dict[str, Any]]:
+    words = panel.x.label.partition("\n")[0]
+    for kind in dict.fromkeys(each.kind for each in panel.intervals):
+        # For the legend alone, which would show a type as hollow if its first marker is.
+        sample = {"color": COLOURS[kind], "symbol": MARKERS[kind][1], "size": 9}
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": str(kind),
+            "legendgroup": str(kind),
+            "x": [None],
+            "y": [None],
+            "marker": sample,
+        }
+    for each in panel.intervals:
+        known = np.isfinite(each.low) & np.isfinite(each.high)
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": str(each.kind),
+            "legendgroup": str(each.kind),
+            "x": each.x,
+            "y": each.y,
+            "error_x": {
+                "type": "data",
+                "array": np.where(known, each.high - each.x, 0.0),
+                "arrayminus": np.where(known, each.x - each.low, 0.0),
+                "color": COLOURS[each.kind],
+                "thickness": 2.2,
+                "width": 0,
+            },
+            "text": [_plain(name) for name in each.names],
+            "customdata": np.stack([each.low, each.high], axis=1),
+            "hovertemplate": f"%{{text}}<br>{words} %{{x:+.4g}}<br>"
+            "95 % interval %{customdata[0]:+.4g} to %{customdata[1]:+.4g}",
+            "marker": {
+                # An open symbol would let the bar show through.
+                "color": PAPER if each.hollow else COLOURS[each.kind],
+                "symbol": MARKERS[each.kind][1],
+                "size": 11,
+                "opacity": 1,
+                "line": {"width": 2, "color": COLOURS[each.kind]},
+            },
+        }
+
+
+def _plain(text: str) -> str:
+    """Text that plotly does not take for its markup."""
+    return html.escape(text, quote=False)
+
+
 def _lines(panel: Panel) -> Iterator[dict[str, Any]]:
     for line in panel.lines:
         trace: dict[str, Any] = {
@@ -112,7 +168,8 @@ def _lines(panel: Panel) -> Iterator[dict[str, Any]]:
                 "width": line.width,
                 "dash": "dash" if line.dash else "solid",
             },
-            "hovertemplate": f"{line.name} %{{y:.4g}}<extra></extra>",
+            # A place among named ticks is no value.
+            "hovertemplate": line.name + ("" if panel.y.ticks else " %{y:.4g}") + "<extra></extra>",
         }
         if line.numbers is not None:
             # Many curves: single precision and short integers keep the report small.
@@ -168,7 +225,7 @@ def _axis(plot: Plot, panel: Panel, which: str) -> dict[str, Any]:
         shape |= {"nticks": 6, "tickformat": "~e" if _lowest(panel, which) < 1e-4 else "~g"}
     if axis.ticks:
         # Broken where they may be, the names stand side by side on a phone, too.
-        names = [name.replace("_", "_<br>") for name in axis.ticks]
+        names = [_plain(name).replace("_", "_<br>").replace("\n", "<br>") for name in axis.ticks]
         shape |= {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 0}
     if axis.limits is not None:
         shape["range"] = list(map(math.log10, axis.limits) if axis.log else axis.limits)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.figures.finalists import finalists_plots
 from pipeline.figures.parts import Axis, Bars, Line, Panel, Plot, Points
 from pipeline.figures.record import epochs_by_type, kinds_of, loss_unit
-from pipeline.figures.scales import drawable, log_helps, padded
+from pipeline.figures.scales import drawable, ends, log_helps, near, padded
 from pipeline.figures.style import COLOURS, FAINT, INK
 from pipeline.results import Array, StudyRecord, TrialRecord, TrialState
 from pipeline.space import Regularization
@@ -25,6 +25,7 @@ Value = Callable[[TrialRecord], float]
 def study_plots(record: StudyRecord) -> list[Plot]:
     """All figures of a study, in the order in which they answer its question."""
     return [
+        *finalists_plots(record),
         _by_type(record),
         _plane(record),
         _against(record, "lambda", "lambda", _penalized_lambda),
@@ -71,16 +72,16 @@ def _plane(record: StudyRecord) -> Plot:
     lines = []
     if clouds:
         places = np.stack([_all("x", clouds), _all("y", clouds)])
-        near = _near(places)
-        log = log_helps(places[:, near])
-        low, high = limits = padded(*_ends(places[:, near]), log=log)
+        inside = near(places)
+        log = log_helps(places[:, inside])
+        low, high = limits = padded(*ends(places[:, inside]), log=log)
         beyond = int(((places < low) | (places > high)).any(axis=0).sum())
         note = f"{_trials_lie(beyond)} beyond the range shown." if beyond else ""
         # Both axes alike, or the diagonal would not be one.
         x_axis = replace(x_axis, log=log, limits=limits, note=note)
         y_axis = replace(y_axis, log=log, limits=limits)
-        ends = np.array(_ends(np.append(places, limits)))
-        lines = [Line("no gap", FAINT, ends, ends, dash=True)]
+        both = np.array(ends(np.append(places, limits)))
+        lines = [Line("no gap", FAINT, both, both, dash=True)]
     title = "Generalization plane: training against validation"
     panel = Panel(x_axis, y_axis, clouds, lines)
     return Plot("generalization_plane", title, [panel], square=True)
@@ -111,8 +112,8 @@ def _reference_level(record: StudyRecord, key: str, clouds: Sequence[Points]) ->
     if not clouds or not math.isfinite(level):
         return []
     x = _all("x", clouds)
-    ends = np.array([x.min(), x.max()])
-    return [Line("best without penalty", COLOURS[none], ends, np.full(2, level), dash=True)]
+    name, both = "best without penalty", np.array(ends(x))
+    return [Line(name, COLOURS[none], both, np.full(2, level), dash=True)]
 
 
 def _curves(record: StudyRecord) -> Plot:
@@ -227,28 +228,15 @@ def _value_axis(label: str, values: Array, *, may_log: bool = True) -> Axis:
     """
     if not values.size or (may_log and log_helps(values)):
         return Axis(label, log=bool(values.size))
-    near = _near(values[np.newaxis])
-    if near.all():
+    inside = near(values[np.newaxis])
+    if inside.all():
         return Axis(label)
-    low, high = limits = padded(*_ends(values[near]))
+    low, high = limits = padded(*ends(values[inside]))
     counts = {"above": int((values > high).sum()), "below": int((values < low).sum())}
     told = [f"{_trials_lie(count)} {side}" for side, count in counts.items() if count]
     name = label.partition("\n")[0].capitalize()
     note = f"{name}: {' and '.join(told)} the range shown." if told else ""
     return Axis(label, limits=limits, note=note)
-
-
-def _near(places: Array) -> NDArray[np.bool_]:
-    """Which of the points [dimension, point] are not wild: all, if more than a few would be."""
-    low, high = np.quantile(places, [0.25, 0.75], axis=1, keepdims=True)
-    reach = 6 * (high - low).max()
-    near = np.all((places >= low - reach) & (places <= high + reach), axis=0)
-    few = np.count_nonzero(~near) <= 0.1 * near.size
-    return near if few else np.ones_like(near)
-
-
-def _ends(values: Array) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
 
 
 def _trials_lie(count: int) -> str:

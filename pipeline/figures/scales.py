@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.results import Array
 
@@ -42,6 +43,20 @@ def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]
         return low / margin, high * margin
     margin = 0.06 * (high - low) or 0.06 * abs(high) or 0.06
     return low - margin, high + margin
+
+
+def near(places: Array) -> NDArray[np.bool_]:
+    """Which of the points [dimension, point] are not wild: all, if more than a few would be."""
+    low, high = np.quantile(places, [0.25, 0.75], axis=1, keepdims=True)
+    reach = 6 * (high - low).max()
+    inside = np.all((places >= low - reach) & (places <= high + reach), axis=0)
+    few = np.count_nonzero(~inside) <= 0.1 * inside.size
+    return inside if few else np.ones_like(inside)
+
+
+def ends(values: Array) -> tuple[float, float]:
+    """The lowest and the highest."""
+    return float(values.min()), float(values.max())
 
 
 def locator(low: float, high: float, *, log: bool = False, whole: bool = False) -> Locator:

@@ -26,6 +26,11 @@ MARKERS: dict[Regularization, tuple[str, str]] = {
 INK, FAINT, GRID = "#222222", "#8c8c8c", "#e6e6e6"
 
 
+def spelled(role: str) -> str:
+    """A finalist's name in words: `winner without penalty`."""
+    return role.replace("_", " ")
+
+
 def describe(hyperparameters: Hyperparameters) -> str:
     """One line: `l2, lambda 1.2e-03, dropout 0.31, patience 12`."""
     parts = [str(hyperparameters.regularization)]

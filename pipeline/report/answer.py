@@ -1,4 +1,4 @@
-"""Owns the answer: which trial is best, whether the network overfits, what a guardrail is worth."""
+"""Owns what the search found: the best trial, whether the network overfits, what it gains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pipeline.figures.style import describe
 from pipeline.report.facts import counts_of
 from pipeline.report.frames import number, scalar
+from pipeline.report.verdict import confirmed
 from pipeline.results import StopReason, StudyRecord, TrialRecord
 from pipeline.space import Regularization
 
@@ -54,6 +55,8 @@ def answer(record: StudyRecord) -> list[str]:
         worth = "No guardrail that was tried did better than none, on this one split."
     else:
         worth = _worth(best, reference)
+        if not confirmed(record):
+            worth += " This is one split and one seed: it is not yet confirmed."
     return [found, _overfitting(reference), worth]
 
 
@@ -96,10 +99,7 @@ def _worth(best: TrialRecord, reference: TrialRecord) -> str:
             size = f" by {abs(change):.0%}" if now > 0 else f" to {number(now)}"
             parts.append(f"{'lowers' if change >= 0 else 'raises'} {what}{size}")
     kept = f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
-    return (
-        f"Against trial {reference.number}, the best trial {kept}{_trained_on(best, reference)}. "
-        "This is one split and one seed: it is not yet confirmed."
-    )
+    return f"Against trial {reference.number}, the best trial {kept}{_trained_on(best, reference)}."
 
 
 def _trained_on(best: TrialRecord, reference: TrialRecord) -> str:

@@ -1,4 +1,4 @@
-"""Owns the caveats: what a reader should know before believing the answer."""
+"""Owns the caveats: what a reader should know before believing what the search found."""
 
 from __future__ import annotations
 

@@ -17,12 +17,18 @@ from pipeline.figures.plotly_renderer import interactive_figures
 from pipeline.figures.style import COLOURS, describe
 from pipeline.report.answer import answer, unregularized
 from pipeline.report.caveats import caveats
+from pipeline.report.confirmation import confirmation_section
+from pipeline.report.doubts import doubts
 from pipeline.report.facts import facts, types_of
 from pipeline.report.frames import cell, number, scalar, trials_frame, types_frame
+from pipeline.report.verdict import verdict
 from pipeline.results import StudyRecord, TrialState
 from pipeline.space import Regularization
 
 HOW_TO_READ: dict[str, str] = {
+    "finalists": "Left of the dashed line is better than the baseline: the bar is the 95 % "
+    "interval of the difference, paired by replicate. A hollow marker may be chance: its p-value, "
+    "corrected for all finalists, is 5 % or more.",
     "validation_loss_by_type": "Each marker is a trial and each bar the median of the complete "
     "ones: look at the lowest markers for what a type can reach, at the bar for how easily.",
     "generalization_plane": "The further a trial stands above the dashed diagonal, the more it "
@@ -59,11 +65,16 @@ def render(record: StudyRecord, links: Mapping[int, str] | None = None) -> str:
     captions, figures = _figures(record)
     return environment.get_template("report.html").render(
         record=record,
+        verdict=verdict(record),
+        doubts=doubts(record),
         answer=answer(record),
+        confirmation=confirmation_section(record),
         tiles=_tiles(record),
         warnings=caveats(record),
         facts=facts(record),
         types=_types_table(record),
+        # It stands in the confirmation's own section.
+        finalists_figure=captions.pop("finalists", None),
         figures=[(name, *caption) for name, caption in captions.items()],
         # No "<" is left in either, so nothing in them can end their script element.
         figures_json=Markup(figures),

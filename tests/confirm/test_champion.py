@@ -93,6 +93,13 @@ def test_test_rows_choose_nothing(rule: str, test_loss: float) -> None:
     assert chosen(tested, rule) == chosen(plain, rule) is not None
 
 
+def test_one_replicate_has_no_standard_error_to_be_within() -> None:
+    confirmed = confirmation(
+        (finalist("baseline"), {"val_loss": [0.5]}), (finalist("winner", L2), {"val_loss": [0.4]})
+    )
+    assert chosen(confirmed, "one_standard_error") == "winner"
+
+
 def test_an_unknown_rule_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"rule must be .*, however: 'best'"):
         choose_champion(three(1, 2, 3), "best")  # type: ignore[arg-type]

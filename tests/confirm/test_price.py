@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pipeline.confirm.price import Price, search_price
@@ -19,7 +21,7 @@ from pipeline.space import Hyperparameters, Regularization
 from tests.confirm.builders import L2, ROWS, STOPPED, Values, around, confirmation, finalist
 
 L1 = Hyperparameters(Regularization.L1, 0.01)
-SEARCHED = {0: 0.45, 1: 0.5, 4: 0.35, 7: 0.3, 9: 0.1}
+SEARCHED = {0: 0.45, 1: 0.5, 3: math.nan, 4: 0.35, 7: 0.3, 9: 0.1}
 
 
 def study(confirmed: Confirmation | None) -> StudyRecord:
@@ -150,6 +152,11 @@ def test_overtuned_is_no_better_on_test_than_both_that_there_are(
     assert any("overtuned" in sentence for sentence in found.sentences) is bool(overtuned)
 
 
+def test_an_equal_test_loss_is_called_so() -> None:
+    found = price((FIRST, losses(0.5, 0.5)))
+    assert found.sentences[2] == "Its mean test loss equals that of the first trial."
+
+
 def test_a_winner_that_is_the_first_trial_is_not_held_against_itself() -> None:
     found = price(winner=finalist("winner first_trial default_trial", L2, 7))
     assert found.against_first is None
@@ -180,9 +187,10 @@ def test_a_first_trial_that_failed_is_as_if_it_were_not() -> None:
         confirmation((finalist("baseline"), losses(0.4, 0.5))),
         confirmation((finalist("winner", L2), losses(0.4, 0.5))),
         confirmation((finalist("winner", L2, 3), losses(0.4, 0.5))),
+        confirmation((finalist("winner", L2, 8), losses(0.4, 0.5))),
         confirmation((WINNER, {"val_loss": [None, None], "test_loss": [None, None]})),
     ],
-    ids=["none", "no winner", "no trial", "unknown trial", "failed"],
+    ids=["none", "no winner", "no trial", "failed trial", "unknown trial", "failed now"],
 )
 def test_without_a_winner_that_was_searched_and_ended_there_is_no_price(
     confirmed: Confirmation | None,
