@@ -35,6 +35,9 @@ def print_result(result: StudyResult) -> None:
     _print_best(record)
     _print_types(record)
     _print_confirmation(record)
+    if result.champion is not None:
+        print(result.champion.note)
+        print()
     command, link = ui_command_and_link(result.tracking_uri, record.experiment_id)
     print(f"parent run: {record.run_id}")
     if command:
