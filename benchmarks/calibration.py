@@ -348,7 +348,8 @@ def false_alarms(studies: Studies) -> None:
 def power(studies: Studies) -> None:
     """How often the guardrails as they are are called helpful, with few test rows."""
     values = studies.values
-    lines = [("called helpful", "true change of test loss", *(f"{each}, %" for each in INTERVALS))]
+    heading = ("called helpful, few test rows", "true change of test loss")
+    lines = [(*heading, *(f"{each}, %" for each in INTERVALS))]
     called = {
         interval: [
             helpful(studies.design, columns, interval, "few_test_loss")
@@ -390,14 +391,14 @@ def sources(studies: Studies) -> None:
 def replicates_needed(studies: Studies) -> None:
     """How many replicates an unpaired comparison takes for the width of a paired one."""
     values, count = studies.values, studies.design.replicates
-    heading = f"replicates for the width that {count} in pairs give"
-    lines = [(heading, *INTERVALS)]
+    compared = ("plain", "corrected")
+    lines = [(f"replicates for the width that {count} in pairs give", *compared)]
     for metric in ("val_loss", "test_loss"):
         for (name, pair), sample in zip(PAIRS.items(), paired(values, metric), strict=True):
             ours = np.mean(sample.var(axis=1, ddof=1))
             apart = sum(np.mean(column(values, n, metric).var(axis=1, ddof=1)) for n in pair)
             cells = []
-            for interval in INTERVALS:
+            for interval in compared:
                 n_train, n_val = studies.design.rows_for(interval)
                 added = n_val / n_train
                 share = (1 / count + added) * ours / apart - added
