@@ -11,10 +11,12 @@ Three intervals stand side by side. They differ in what is added to 1/R in the v
 of R replicates, (1/R + c) s^2:
 
 - plain: c = 0, the ordinary t-test;
-- corrected: c = n_val/n_train, Nadeau and Bengio 2003. This is what the project reports;
+- corrected: c = n_val/n_train, Nadeau and Bengio 2003. This is what the project reports but for
+  the means of test loss and score;
 - jackknife: c = n_train/n_val. Leaving n_val of the pool's rows out at random is a delete-d
   jackknife, whose variance is n_train/n_val s^2 (Shao and Wu 1989, "A General Theory for Jackknife
-  Variance Estimation", Annals of Statistics 17). It is for losses on rows outside the pool.
+  Variance Estimation", Annals of Statistics 17). This is what the project reports of the means of
+  losses and scores on rows outside the pool.
 
 "Few test rows" is the same test loss on as many rows as validation has: a study has no huge test.
 

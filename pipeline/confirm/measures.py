@@ -18,9 +18,23 @@ METRICS = (
 )
 
 
+# What all replicates measure on the same rows, which none of them trains on.
+ON_TEST_ROWS = {"test_loss", "test_score"}
+
+
 def mean_of(confirmation: Confirmation, finalist: Finalist, metric: str) -> Estimate:
-    """A finalist's mean over the replicates that ended."""
-    return estimate(confirmation.values(finalist.name, metric), confirmation.rows)
+    """A finalist's mean over the replicates that ended.
+
+    On the same test rows replicates differ by their training rows alone, of which they share most:
+    leaving n_val of n_train + n_val rows out at random is a delete-d jackknife, whose variance is
+    n_train/n_val s^2 (Shao and Wu 1989, "A General Theory for Jackknife Variance Estimation",
+    Annals of Statistics 17). With Nadeau and Bengio's n_val/n_train the interval of a mean test
+    loss holds the truth 63 times in 100, with this 98 times: see `benchmarks/calibration.py`. In
+    differences the shared rows cancel, and their correction is enough.
+    """
+    n_train, n_val = confirmation.rows
+    rows = (n_val, n_train) if metric in ON_TEST_ROWS else (n_train, n_val)
+    return estimate(confirmation.values(finalist.name, metric), rows)
 
 
 def difference_of(

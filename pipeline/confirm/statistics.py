@@ -45,8 +45,8 @@ def estimate(values: Array, rows: tuple[int, int]) -> Estimate:
 
     Args:
         values: What is not finite is left out: a replicate that failed.
-        rows: How many rows a replicate trains on, and is validated on. With none of the latter
-            this is the ordinary t-test.
+        rows: How many rows a replicate trains on, and is validated on: the second by the first
+            corrects. With none of the latter this is the ordinary t-test.
     """
     known = values[np.isfinite(values)]
     count, n_train, n_val = len(known), *rows
@@ -61,10 +61,11 @@ def estimate(values: Array, rows: tuple[int, int]) -> Estimate:
     standard_error = math.sqrt(1 / count + n_val / n_train) * deviation
     if standard_error == 0:
         return Estimate(mean, mean, mean, 0.0, float(mean == 0), count)
-    from scipy import stats
+    # Student's t; scipy.stats has it, too, and takes half a second more to import.
+    from scipy.special import stdtr, stdtrit
 
-    reach = float(stats.t.ppf(1 - ALPHA / 2, count - 1)) * standard_error
-    p_value = 2 * float(stats.t.sf(abs(mean) / standard_error, count - 1))
+    reach = float(stdtrit(count - 1, 1 - ALPHA / 2)) * standard_error
+    p_value = 2 * float(stdtr(count - 1, -abs(mean) / standard_error))
     return Estimate(mean, mean - reach, mean + reach, standard_error, p_value, count)
 
 
