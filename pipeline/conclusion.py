@@ -70,6 +70,9 @@ def conclude(
     opened = recorder.opened()
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
     record = replace(opened.record, trials=in_order, state="complete", confirmation=confirmation)
+    # The writing process registers and draws while this one makes the report.
+    champion = None if confirmation is None else crowned(config, table, rows, confirmation)
+    registering = None if champion is None else recorder.register(champion, promote)
     drawn = writer.submit(study_pictures, record)
     frame = trials_frame(record)
     files = {
@@ -77,7 +80,7 @@ def conclude(
         "trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode(),
         "report.html": render(record, run_links(record, opened.parent.uri)).encode(),
     }
-    metrics, tags, registration = _counts(record), {}, None
+    metrics, tags = _counts(record), {}
     if confirmation is not None:
         files["confirm/summary.csv"] = summary_frame(confirmation).to_csv(index=False).encode()
         files["confirm/pairs.csv"] = pairs_frame(confirmation).to_csv(index=False).encode()
@@ -86,13 +89,13 @@ def conclude(
         price = search_price(record)
         if price is not None and price.overtuned is not None:
             tags["study.overtuned"] = str(price.overtuned).lower()
-        champion = crowned(config, table, rows, confirmation)
-        if champion is not None:
-            registration = recorder.register(champion, promote)
-            metrics |= _champion_metrics(champion)
-            tags["study.champion"] = champion.finalist.name
-    files |= {f"figures/{name}": picture for name, picture in drawn.result().items()}
-    return Conclusion(record, frame, registration, files, summary_markdown(record), metrics, tags)
+    if champion is not None:
+        metrics |= _champion_metrics(champion)
+        tags["study.champion"] = champion.finalist.name
+    note = summary_markdown(record)
+    registration = None if registering is None else recorder.wait(registering)
+    files |= {f"figures/{name}": picture for name, picture in recorder.wait(drawn).items()}
+    return Conclusion(record, frame, registration, files, note, metrics, tags)
 
 
 def _counts(record: StudyRecord) -> dict[str, float]:

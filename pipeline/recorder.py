@@ -89,10 +89,9 @@ class Recorder:
         """Deletes child runs that ended."""
         self.wait(writer.submit(tracking.delete_runs, self.opened().parent, run_ids))
 
-    def register(self, champion: Champion, promote: bool) -> registry.Registration:
+    def register(self, champion: Champion, promote: bool) -> Future[registry.Registration]:
         """Registers the model that a study ends with: see `registry.register_champion`."""
-        parent = self.opened().parent
-        return self.wait(writer.submit(registry.register_champion, parent, champion, promote))
+        return writer.submit(registry.register_champion, self.opened().parent, champion, promote)
 
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""
