@@ -31,7 +31,11 @@ def one_study(n_trials: int, max_epochs: int) -> dict[str, float]:
     def note(progress: Progress) -> None:
         ends[progress.done] = time.perf_counter()
 
-    overrides = {"search.n_trials": n_trials, "training.max_epochs": max_epochs}
+    overrides = {
+        "search.n_trials": n_trials,
+        "training.max_epochs": max_epochs,
+        "confirm.replicates": 0,
+    }
     result = run_study(load_config(STUDY, overrides), on_progress=note)
 
     def cost(first: int, last: int) -> float:

@@ -32,6 +32,8 @@ n_trials = {trials}
 population = 30
 [training]
 max_epochs = {epochs}
+[confirm]
+replicates = 0
 """
 # What scikit-learn's perceptron can search.
 L2_ALONE = ("--set", 'space.regularization=["l2"]', "--set", "space.dropout=0.0")
