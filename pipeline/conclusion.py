@@ -12,9 +12,9 @@ from pipeline.config import StudyConfig
 from pipeline.contents import study_pictures
 from pipeline.data import Rows, Table
 from pipeline.recorder import Recorder
-from pipeline.registry import Registration
 from pipeline.results import Confirmation, StudyRecord, TrialRecord, TrialState
 from pipeline.store import run_links
+from pipeline.tracking.registry import Registration
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,11 +12,12 @@ from concurrent.futures import wait as wait_for
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pipeline import registry, tracking, writer
+from pipeline import tracking, writer
 from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
 from pipeline.contents import Description, EndedRun, FinishedTrial
 from pipeline.results import StudyRecord
+from pipeline.tracking import registry
 
 Result = TypeVar("Result")
 

@@ -39,11 +39,11 @@ from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer
-from pipeline.registry import Registration
 from pipeline.results import Confirmation, Point, StopReason, StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened
+from pipeline.tracking.registry import Registration
 
 if TYPE_CHECKING:
     import pandas as pd

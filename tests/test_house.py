@@ -36,9 +36,8 @@ def importers(package: str) -> set[str]:
     }
 
 
-def test_mlflow_is_known_to_a_file_for_each_of_its_halves() -> None:
-    """Runs, and the model registry: what one changes in, the other does not."""
-    assert importers("mlflow") == {"tracking.py", "registry.py"}
+def test_mlflow_is_known_to_one_part() -> None:
+    assert {path.split("/")[0] for path in importers("mlflow")} == {"tracking"}
 
 
 def test_optuna_is_known_to_one_file() -> None:

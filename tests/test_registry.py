@@ -31,10 +31,10 @@ from pipeline.champion.choice import Champion, example_rows
 from pipeline.config import ConfigError
 from pipeline.confirm.statistics import Estimate
 from pipeline.data import Task
-from pipeline.registry import Registration, model_name, register_champion
 from pipeline.results import Finalist
 from pipeline.space import Hyperparameters, Regularization
-from pipeline.tracking import PARENT_TAG, Parent, _log_files, client_of
+from pipeline.tracking.client import PARENT_TAG, Parent, client_of, log_files
+from pipeline.tracking.registry import Registration, model_name, register_champion
 from tests.champions import CLASSES, Houses, houses
 from tests.commands import environment, with_store
 
@@ -70,13 +70,13 @@ def confirmed(folder: Path, made: Houses, name: str) -> Confirmed:
     parent_id = client.create_run(experiment_id, tags={"study.state": "complete"}).info.run_id
     first = made.networks[0].preprocessing.encode()
     files = {"study.toml": config.to_toml().encode(), "preprocessing.json": first}
-    _log_files(client, parent_id, files)
+    log_files(client, parent_id, files)
     run_ids = []
     for number, network in enumerate(made.networks, start=1):
         tags = {PARENT_TAG: parent_id, "stage": "confirm", "finalist": "winner"}
         run = client.create_run(experiment_id, tags={**tags, "replicate": str(number)})
         own = {"weights.pt": network.weights, "preprocessing.json": network.preprocessing.encode()}
-        _log_files(client, run.info.run_id, own)
+        log_files(client, run.info.run_id, own)
         run_ids.append(run.info.run_id)
     champion = Champion(
         study=name,
@@ -277,7 +277,7 @@ def test_a_replicate_predicts_behind_its_own_preprocessing_a_trial_behind_its_st
     client = client_at(store)
     tags = {PARENT_TAG: study.parent.run_id, "stage": "search", "trial.number": "0"}
     trial = client.create_run(study.parent.experiment_id, tags=tags).info.run_id
-    _log_files(client, trial, {"weights.pt": made.networks[0].weights})
+    log_files(client, trial, {"weights.pt": made.networks[0].weights})
     first = made.ensemble.predictors[0].predict(made.rows)
     pd.testing.assert_series_equal(Predictor.load(trial).predict(made.rows), first)
     # The run that holds a finalist's averages has no network.
@@ -291,7 +291,7 @@ def test_a_replicate_predicts_behind_its_own_preprocessing_a_trial_behind_its_st
 def test_neither_who_hands_a_champion_over_nor_who_registers_it_waits_for_imports() -> None:
     """The process that trains has no MLflow, the one that writes no torch."""
     program = (
-        "import sys; from pipeline import registry; assert 'mlflow' not in sys.modules;"
+        "import sys; from pipeline.tracking import registry; assert 'mlflow' not in sys.modules;"
         "registry.get_ready(); assert 'mlflow.pyfunc' in sys.modules; print('torch' in sys.modules)"
     )
     done = subprocess.run(

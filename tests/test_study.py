@@ -43,7 +43,7 @@ from pipeline.sampling import first_trials
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.store import run_links
 from pipeline.study import Progress, StudyResult, run_study
-from pipeline.tracking import download, read_study
+from pipeline.tracking import download, read_study, writing
 
 SMALL = """
 name = "{name}"
@@ -605,7 +605,7 @@ def test_a_run_written_at_once_is_what_the_client_would_have_written(store: Path
     trial, weights = FinishedTrial(4, outcome, 1, 2, True), weights_file(outcome)
     ids = [tracking.write_trial(opened.parent, trial, weights)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "_database", lambda _: None)
+        patch.setattr(writing, "_database", lambda _: None)
         ids.append(tracking.write_trial(opened.parent, trial, weights))
     tracking.close_study(opened.parent, "complete")
 
@@ -638,7 +638,7 @@ def test_a_run_written_at_once_is_what_the_client_would_have_written(store: Path
 
 
 def test_tables_that_are_not_known_are_not_written_to() -> None:
-    tables = tracking._tables()
+    tables = writing.known_tables()
     assert tables is not None
     metadata = sqlalchemy.MetaData()
     copies = [table.to_metadata(metadata) for table in tables]

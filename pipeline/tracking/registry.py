@@ -25,7 +25,7 @@ from pipeline.champion.notes import notes
 from pipeline.contents import PREPROCESSING_FILE, WEIGHTS_FILE
 from pipeline.data import Preprocessing, Task
 from pipeline.store import TrackingError, impatient, named_failure
-from pipeline.tracking import Parent, client_of
+from pipeline.tracking.client import Parent, client_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,41 @@
+"""Owns MLflow: the only part that knows it. One study is a parent run, one trial a child run.
+
+What a study writes is written in the writing process (`writer`), which alone imports MLflow while a
+study runs: the training process hands over and waits (`recorder`).
+
+`client` is the way to the store, `opening` begins or takes up a study there, `writing` writes runs
+(`transaction`: as one database transaction), `reading` reads them back, `registry` is the model
+registry.
+"""
+
+from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri
+from pipeline.tracking.opening import Opened, get_ready, open_study, warm_up
+from pipeline.tracking.reading import LoggedTraining, read_model, read_study, read_training
+from pipeline.tracking.writing import (
+    close_study,
+    delete_runs,
+    forget_trials,
+    write_runs,
+    write_trial,
+)
+
+__all__ = [
+    "Caller",
+    "LoggedTraining",
+    "Opened",
+    "Parent",
+    "close_study",
+    "delete_runs",
+    "download",
+    "forget_trials",
+    "get_ready",
+    "log_file",
+    "open_study",
+    "read_model",
+    "read_study",
+    "read_training",
+    "tracking_uri",
+    "warm_up",
+    "write_runs",
+    "write_trial",
+]
