@@ -38,7 +38,9 @@ def confirmed(
 
 def printed(record: StudyRecord, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    print_result(SimpleNamespace(record=record, tracking_uri="sqlite:////nowhere/mlflow.db"))
+    print_result(
+        SimpleNamespace(record=record, champion=None, tracking_uri="sqlite:////nowhere/mlflow.db")
+    )
     return capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.config import StudyConfig
@@ -78,6 +79,10 @@ def confirm(
             if on_trained is not None:
                 on_trained(stage.n_trained, n_all)
         stage.write_all()
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to hear of
+            stage.write_all()
+        raise
     finally:
         recorder.abandon([future for _, future in stage.written])
     rows = recorder.opened().record.params
