@@ -95,5 +95,5 @@ def _wide(confirmation: Confirmation) -> Iterator[str]:
         yield (
             f"The intervals are too wide to tell: changes of test loss are known to {size} at "
             f"best, {narrowest / level:.0%} of the baseline's test loss. That nothing was shown "
-            "to help does not say that nothing helps; more replicates or more rows would tell."
+            "to help does not say that nothing helps; more rows would tell."
         )
