@@ -23,7 +23,7 @@ import torch
 from pipeline.config import StudyConfig
 from pipeline.data import Matrix, Splits
 from pipeline.population.forked import ForkedProcess, usual_processes
-from pipeline.population.trainer import PopulationTrainer
+from pipeline.population.trainer import PopulationTrainer, device_of
 from pipeline.results import TrialResult
 from pipeline.space import Hyperparameters
 
@@ -100,8 +100,7 @@ def train_replicates(
         ConfigError: A replicate cannot be trained on.
     """
     while_waiting = while_waiting or _nothing
-    usual = min(usual_processes(), len(todo))
-    n_processes = (usual if usual > 1 else 0) if n_processes is None else n_processes
+    n_processes = _usual_processes(config, len(todo)) if n_processes is None else n_processes
     if n_processes == 0 or not todo:
         yield from _train(config, todo, rows_of, iter(todo), while_waiting)
         return
@@ -130,6 +129,13 @@ def train_replicates(
                     del processes[connection]
                 else:
                     yield answer
+
+
+def _usual_processes(config: StudyConfig, n_replicates: int) -> int:
+    if device_of(config.training.device).type != "cpu":
+        return 0  # a forked process has no GPU
+    usual = min(usual_processes(), n_replicates)
+    return usual if usual > 1 else 0
 
 
 def _serve(

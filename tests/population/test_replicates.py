@@ -13,7 +13,7 @@ import torch
 from pipeline import reference
 from pipeline.config import ConfigError, StudyConfig
 from pipeline.data import Target, Task
-from pipeline.population import replicates
+from pipeline.population import forked, replicates
 from pipeline.population.replicates import Rows, sharing_slots, train_replicates
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import StopReason, TrialResult
@@ -173,6 +173,25 @@ class TestTestRows:
     def test_a_search_does_not_know_them(self) -> None:
         (result,) = train_all(tiny_config(), tiny_splits(), TRIALS[:1], 1)
         assert result.test == {}
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "count", "expected"),
+    [
+        ("cpu", 2, 20, 2),
+        ("cpu", 2, 1, 0),
+        ("cpu", 1, 20, 0),
+        ("cpu", 64, 20, 8),
+        ("cuda", 2, 20, 0),
+    ],
+)
+def test_as_many_processes_as_cores_but_none_beside_a_gpu(
+    device: str, threads: int, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(forked.sys, "platform", "linux")
+    monkeypatch.setattr(replicates, "device_of", lambda _: torch.device(device))
+    assert replicates._usual_processes(tiny_config(), count) == expected
 
 
 class TestWhatGoesWrong:
