@@ -29,7 +29,7 @@ def mean_of(confirmation: Confirmation, finalist: Finalist, metric: str) -> Esti
     leaving n_val of n_train + n_val rows out at random is a delete-d jackknife, whose variance is
     n_train/n_val s^2 (Shao and Wu 1989, "A General Theory for Jackknife Variance Estimation",
     Annals of Statistics 17). With Nadeau and Bengio's n_val/n_train the interval of a mean test
-    loss holds the truth 63 times in 100, with this 98 times: see `benchmarks/calibration.py`. In
+    loss holds the truth 65 times in 100, with this 96 times: see `benchmarks/calibration.py`. In
     differences the shared rows cancel, and their correction is enough.
     """
     n_train, n_val = confirmation.rows
