@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -112,7 +113,5 @@ def _counts(record: StudyRecord) -> dict[str, float]:
 
 
 def _champion_metrics(champion: Champion) -> dict[str, float]:
-    return {
-        "champion/val_loss": champion.val_loss.mean,
-        "champion/test_loss": champion.test_loss.mean,
-    }
+    means = {"val_loss": champion.val_loss.mean, "test_loss": champion.test_loss.mean}
+    return {f"champion/{name}": mean for name, mean in means.items() if math.isfinite(mean)}

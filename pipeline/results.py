@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.space import Hyperparameters
+from pipeline.space import Hyperparameters, Regularization
 
 Array = NDArray[np.float64]
 
@@ -213,6 +213,15 @@ class TrialRecord:
     def val_loss(self) -> float:
         """Validation loss at the kept epoch; NaN for a failed trial."""
         return self.scalars.get("val_loss", float("nan"))
+
+
+# In the order in which finalists are chosen and listed.
+ROLES = (
+    *("baseline", "winner", "early_stopping"),
+    *(f"best_{kind}" for kind in Regularization),
+    *("winner_without_penalty", "winner_without_dropout", "winner_without_early_stopping"),
+    *("first_trial", "default_trial"),
+)
 
 
 @dataclass(frozen=True)

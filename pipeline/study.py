@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from pipeline.contents import (
     trial_record,
     weights_file,
 )
-from pipeline.data import Table, load_table, split
+from pipeline.data import Table, drawable_replicates, load_table, split
 from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
@@ -129,6 +129,8 @@ def run_study(
         config = config.model_copy(update={"data": config.data.handed_over()})
     table = load_table(config.data, data)
     splits = split(table, config.data, config.seed)
+    # What cannot be confirmed is to be said before the search.
+    replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
     description = describe_study(config, table, splits)
     with (
         held_back() as stop_if_asked,
@@ -143,7 +145,7 @@ def run_study(
             search.run()
             trainer.close()  # its cores and memory are the confirmation's
             with search.timed("confirm"):
-                confirmation = search.confirm(table)
+                confirmation = search.confirm(table, replicates)
             with search.timed("conclude"):
                 end = conclude(
                     config,
@@ -205,7 +207,7 @@ class Search:
     again: deque[tuple[int, Hyperparameters]] = field(default_factory=deque)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: tuple[int, float] | None = None
-    confirmed: Confirmation | None = None
+    confirmed_before: Confirmation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -237,7 +239,7 @@ class Search:
 
         self.settle(wait_for_all=True)
 
-    def confirm(self, table: Table) -> Confirmation | None:
+    def confirm(self, table: Table, replicates: Sequence[int]) -> Confirmation | None:
         """Trains the finalists on fresh replicates."""
 
         def show(trained: int, of: int) -> None:
@@ -248,8 +250,9 @@ class Search:
             self.config,
             table,
             self.records,
+            replicates,
             self.recorder,
-            before=self.confirmed,
+            before=self.confirmed_before,
             on_trained=show,
             stop_if_asked=self.stop_if_asked,
         )
@@ -294,7 +297,7 @@ class Search:
         self.again.extend(self.sampling.recover())
         record = self.recorder.forget({number for number, _ in self.again})
         self.records += record.trials
-        self.confirmed = record.confirmation
+        self.confirmed_before = record.confirmation
         for trial in self.records:
             for val_loss in trial.history.val_loss.tolist():
                 self.pruner.report(trial.number, val_loss)

@@ -132,6 +132,7 @@ SHAPES = {
     "no baseline": confirmation(5, ["winner best_l2", "early_stopping"]),
     "only the baseline": confirmation(5, ["baseline"]),
     "no spread": _changed(SHORT, val_loss=0.5, test_loss=0.5, gap=0.0, sparsity=0.0),
+    "a baseline without loss": _changed(SHORT, test_loss=0.0),
     "no overfitting": _changed(SHORT, gap=-0.01, overfit_gap=-0.02),
     "hardly any overfitting": _with_gaps(SHORT, [0.02, -0.03, 0.04, -0.05, 0.03]),
     "no numbers": _changed(SHORT, val_loss=np.nan, test_loss=np.nan, gap=np.nan),

@@ -389,3 +389,37 @@ def test_a_report_imports_no_scipy_and_a_studys_pictures_no_pandas():
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
         )
         assert done.stdout.strip() == expected
+
+
+def test_no_column_of_the_closing_table_is_ever_cut(capsys):
+    wild = [
+        replace(
+            record,
+            scalars=record.scalars
+            | {"val_loss": 3e38 * record.replicate, "test_loss": -2e37, "gap": -5e30},
+        )
+        if record.finalist == "winner"
+        else record
+        for record in WHOLE.records
+    ]
+    text = printed(confirmed(replace(WHOLE, records=tuple(wild))), capsys)
+    table = text.split("finalists, on ")[1].split("\n\n")[0]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table
+    assert all(len(line) <= 80 for line in table.splitlines()[1:])
+    for name in ("baseline", "winner", "early", "stopping"):
+        assert name in table
+
+
+def test_doubts_of_a_baseline_without_loss_give_no_share():
+    bare = [
+        replace(
+            record,
+            scalars=record.scalars
+            | {"test_loss": 0.0 if record.finalist == "baseline" else record.replicate - 3.0},
+        )
+        for record in SHORT.records
+    ]
+    (doubt,) = (
+        d for d in doubts(confirmed(replace(SHORT, records=tuple(bare)))) if "too wide" in d
+    )
+    assert "at best. That" in doubt

@@ -28,6 +28,9 @@ from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
 from pipeline.space import Hyperparameters
 
+# Trainings that may wait for the tracking store before the next ones wait for it, too.
+MOST_WAITING = 100
+
 # Told how many of how many are trained.
 OnTrained = Callable[[int, int], None]
 
@@ -36,6 +39,7 @@ def confirm(
     config: StudyConfig,
     table: Table,
     trials: Sequence[TrialRecord],
+    replicates: Sequence[int],
     recorder: Recorder,
     *,
     before: Confirmation | None = None,
@@ -48,6 +52,7 @@ def confirm(
         config: The study.
         table: Its data.
         trials: Of its search.
+        replicates: Numbers of the replicates that finalists are trained on.
         recorder: Where runs go.
         before: What a confirmation that was cut off has left in the store.
         on_trained: Told of each step.
@@ -60,19 +65,18 @@ def confirm(
         ConfigError: A replicate cannot be trained on.
     """
     finalists = choose_finalists(config, trials)
-    numbers = range(1, config.confirm.replicates + 1)
-    if not finalists or not numbers:
-        return None
     stage = _Stage(config, finalists, recorder)
     if before is not None:
-        stage.take_up(before, numbers)
-    todo = {number: missing for number in numbers if (missing := stage.missing(number))}
+        stage.take_up(before, replicates)
+    if not finalists or not replicates:
+        return None
+    todo = {number: missing for number in replicates if (missing := stage.missing(number))}
 
     def rows_of(replicate: int) -> Rows:
         splits = split(table, config.data, config.seed, replicate)
         return Rows(splits, splits.test_part(table))
 
-    n_all = len(finalists) * len(numbers)
+    n_all = len(finalists) * len(replicates)
     try:
         for trained in train_replicates(config, todo, rows_of, while_waiting=stop_if_asked):
             stage.note(trained)
@@ -88,7 +92,7 @@ def confirm(
     rows = recorder.opened().record.params
     return Confirmation(
         finalists=finalists,
-        replicates=tuple(numbers),
+        replicates=tuple(replicates),
         records=tuple(sorted(stage.records, key=lambda each: (each.finalist, each.replicate))),
         rows=(int(rows["data.train_rows"]), int(rows["data.val_rows"])),
     )
@@ -105,7 +109,6 @@ class _Stage:
     ) -> None:
         self._config, self._recorder = config, recorder
         self._finalists = {each.hyperparameters: each for each in finalists}
-        self._places = {each.name: place for place, each in enumerate(finalists)}
         self.records: list[ReplicateRecord] = []
         self.ended: list[FinishedReplicate] = []
         self.written: deque[tuple[list[FinishedReplicate], Future[list[str]]]] = deque()
@@ -137,7 +140,6 @@ class _Stage:
         self.ended.append(
             FinishedReplicate(
                 finalist=finalist,
-                place=self._places[finalist.name],
                 result=result,
                 preprocessing=trained.preprocessing,
                 started=trained.started,
@@ -145,7 +147,7 @@ class _Stage:
                 has_dropout=self._config.has_dropout,
             )
         )
-        self._settle()
+        self._settle(wait=len(self.ended) >= MOST_WAITING)
         if not self.written:
             self._hand_over()
 

@@ -62,6 +62,9 @@ class _Pair:
 def guardrails(confirmation: Confirmation) -> list[Guardrail]:
     """A finding for each guardrail, in a fixed order, whether it could be compared or not.
 
+    Where the study has no early stopping or no trial without penalty, the baseline takes their
+    place.
+
     Early stopping alone is compared with the baseline; dropout, and the penalty that the winner
     has, by taking it from the winner. Another type of penalty is compared by its best trial with
     the best one without penalty: these may differ in more, and then the sentence says so. So does
@@ -110,8 +113,13 @@ def _roles(confirmation: Confirmation, name: str) -> tuple[str, str]:
     if winner and _has(winner.hyperparameters, name):
         return "winner", without_it
     if name == "dropout":
-        return "best_none", "early_stopping"
-    return f"best_{name}", "best_none" if confirmation.finalist("best_none") else "early_stopping"
+        return "best_none", _first_of(confirmation, "early_stopping", "baseline")
+    return f"best_{name}", _first_of(confirmation, "best_none", "early_stopping", "baseline")
+
+
+def _first_of(confirmation: Confirmation, *roles: str) -> str:
+    """The first role that a finalist has; the last one if none has."""
+    return next((role for role in roles if confirmation.finalist(role)), roles[-1])
 
 
 def _has(chosen: Hyperparameters, name: str) -> bool:

@@ -30,7 +30,6 @@ class FinishedReplicate:
 
     Attributes:
         finalist: Who.
-        place: The finalist's among the others.
         result: What it left behind.
         preprocessing: The replicate's, as JSON.
         started, ended: Milliseconds since 1970.
@@ -38,7 +37,6 @@ class FinishedReplicate:
     """
 
     finalist: Finalist
-    place: int
     result: TrialResult
     preprocessing: str
     started: int
@@ -66,7 +64,7 @@ def replicate_run(done: FinishedReplicate) -> EndedRun:
     return EndedRun(
         name=f"confirm-{done.finalist.name}-{number:02d}",
         tags={
-            **_finalist_tags(done.finalist, done.place),
+            **_finalist_tags(done.finalist),
             "replicate": str(number),
             **end_tags(result),
         },
@@ -91,7 +89,7 @@ def finalist_runs(
 
     rows = summary_frame(confirmation).set_index("finalist")
     runs = []
-    for place, finalist in enumerate(confirmation.finalists):
+    for finalist in confirmation.finalists:
         own = [each for each in confirmation.records if each.finalist == finalist.name]
         names = dict.fromkeys(name for each in own for name in each.scalars)
         means = {f"final/{name}": _mean([e.scalars.get(name) for e in own]) for name in names}
@@ -104,7 +102,7 @@ def finalist_runs(
         runs.append(
             EndedRun(
                 name=f"confirm-{finalist.name}",
-                tags=_finalist_tags(finalist, place),
+                tags=_finalist_tags(finalist),
                 params={**params, "replicates": str(len(confirmation.replicates))},
                 metrics=[
                     MetricPoint(name, value, 0)
@@ -124,12 +122,11 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _finalist_tags(finalist: Finalist, place: int) -> dict[str, str]:
+def _finalist_tags(finalist: Finalist) -> dict[str, str]:
     trial = {} if finalist.trial is None else {"finalist.trial": str(finalist.trial)}
     return {
         "stage": "confirm",
         "finalist": finalist.name,
         "finalist.roles": " ".join(finalist.roles),
-        "finalist.place": str(place),
         **trial,
     }

@@ -18,6 +18,10 @@ class Verdict(StrEnum):
     NOT_COMPARED = "not compared"
 
 
+# A gap that grows by so many times the baseline's is told by how much it does.
+LARGEST_SHARE = 10
+
+
 def verdict_of(loss: Estimate, p_holm: float) -> Verdict:
     """What a difference of test losses says, with it minus without it."""
     if not p_holm < ALPHA:
@@ -26,13 +30,15 @@ def verdict_of(loss: Estimate, p_holm: float) -> Verdict:
 
 
 def gap_text(change: float, share: float) -> str:
-    """What becomes of the gap: a share of the baseline's or, where that is NaN, the change.
+    """What becomes of the gap: a share of the baseline's or, where that says little, the change.
+
+    Where it is more than twice the baseline's that seems to be removed, its sign has changed.
 
     Empty where neither is known.
     """
     if not math.isfinite(change):
         return ""
-    if not math.isfinite(share):
+    if not -LARGEST_SHARE < share < 2:  # NaN is not, either
         size = words.amount(abs(change), words.decimals_for(change))
         text = f"{'narrows' if change < 0 else 'widens'} the gap by {size}"
         return text if change else "leaves the gap as it is"

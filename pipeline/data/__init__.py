@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pipeline.data.columns import Column
 from pipeline.data.digest import Rows
+from pipeline.data.draw import drawable_replicates
 from pipeline.data.encoders import Matrix
 from pipeline.data.leaks import suspected_leaks
 from pipeline.data.preprocess import Preprocessing
@@ -28,6 +29,7 @@ __all__ = [
     "Target",
     "Task",
     "columns_frame",
+    "drawable_replicates",
     "load_table",
     "r_squared",
     "split",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from pipeline.data.table import Table
 from pipeline.data.target import Task
 
 Parts = tuple[Rows, Rows, Rows]
+
+# Replicates that are drawn for each that is asked for, before it is said that there are too few.
+MOST_DRAWS = 4
 
 
 def draw_rows(table: Table, config: DataConfig, seed: int, replicate: int) -> Parts:
@@ -46,6 +50,32 @@ def draw_rows(table: Table, config: DataConfig, seed: int, replicate: int) -> Pa
             if len(np.unique(table.target[rows])) < len(table.classes):
                 raise _too_small(table, "a split has no row of it")
     return parts
+
+
+def drawable_replicates(table: Table, config: DataConfig, seed: int, count: int) -> list[int]:
+    """The first `count` replicate numbers, from 1, whose rows can be drawn.
+
+    Whole groups, and copies, do not always leave every class a row in every part.
+
+    Raises:
+        ConfigError: Too few of them can.
+    """
+    if table.time is not None or int(_clusters(table).max()) + 1 == table.n_rows:
+        return list(range(1, count + 1))  # what can be drawn once can be drawn again
+    numbers: list[int] = []
+    for number in range(1, MOST_DRAWS * count + 1):
+        if len(numbers) == count:
+            break
+        with suppress(ConfigError):
+            draw_rows(table, config, seed, number)
+            numbers.append(number)
+    if len(numbers) < count:
+        raise ConfigError(
+            f"{count} replicates must have rows of all classes in all splits, however: "
+            f"{len(numbers)} of {MOST_DRAWS * count} drawn have ({table.source}, "
+            "confirm.replicates)"
+        )
+    return numbers
 
 
 def _clusters(table: Table) -> Rows:

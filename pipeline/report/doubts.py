@@ -92,8 +92,9 @@ def _wide(confirmation: Confirmation) -> Iterator[str]:
     narrowest = min(((each.high - each.low) / 2 for each in found), default=math.nan)
     if all(each.low <= 0 <= each.high for each in found) and narrowest > WIDE * level:
         size = words.amount(narrowest, words.decimals_for(narrowest))
+        share = f", {narrowest / level:.0%} of the baseline's test loss" if level > 0 else ""
         yield (
             f"The intervals are too wide to tell: changes of test loss are known to {size} at "
-            f"best, {narrowest / level:.0%} of the baseline's test loss. That nothing was shown "
-            "to help does not say that nothing helps; more rows would tell."
+            f"best{share}. That nothing was shown to help does not say that nothing helps; more "
+            "rows would tell."
         )

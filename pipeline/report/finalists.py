@@ -147,4 +147,11 @@ def _amount(value: float, decimals: int) -> str:
 def _gap_removed(confirmation: Confirmation, frame: pd.DataFrame) -> list[str]:
     # A share of what may be nothing can be any number.
     shares = frame["gap_removed"] if overfits(confirmation) else [math.nan] * len(frame)
-    return [f"{100 * share:.0f} %" if math.isfinite(share) else MISSING for share in shares]
+    return [_percent(100 * share) if math.isfinite(share) else MISSING for share in shares]
+
+
+def _percent(value: float) -> str:
+    """Beyond three digits it says no more than that."""
+    if abs(value) < 999.5:
+        return f"{value:.0f} %"
+    return "> 999 %" if value > 0 else "< -999 %"

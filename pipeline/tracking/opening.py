@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ConfigError, StudyConfig
+from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import STUDY_FILE, Description, flat, learning_curve_figure
 from pipeline.results import StudyRecord
 from pipeline.store import TrackingError, folder_of, impatient, probe, sqlite_file
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 JOURNAL_TAG = "study.journal"
+
+# What a study's end says of it, and no longer holds once it goes on.
+END_TAGS = {"study.champion", "study.overtuned"}
+CONFIRMED = "confirm/replicates"
 
 # The study waits for training, seldom for what is written: the writer takes what cores have left.
 WRITER_NICENESS = 5
@@ -116,7 +120,14 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     exists = Path(journal).is_file()
     if children and not exists:
         raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
+    if not config.confirm.replicates and CONFIRMED in run.data.metrics:
+        raise ConfigError(
+            "a study that ended with a confirmation must be resumed with one, "
+            "however: 0 (confirm.replicates)"
+        )
     try:
+        for key in END_TAGS & run.data.tags.keys():
+            client.delete_tag(old_id, key)
         if opened is None:
             client.log_text(old_id, description.files[STUDY_FILE], STUDY_FILE)
             client.set_tag(old_id, "study.state", "running")
@@ -179,8 +190,10 @@ def _refuse_changes(
     # More trials and wider populations continue a study, and confirmation comes after it; anything
     # else makes it another one.
     free: Any = {"search": {"n_trials", "population"}, "confirm": True}
+    # Read again: what came from the other process has ranges of other classes.
+    after = parse_logged_config(config.to_toml(), STUDY_FILE)
     old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
-    new = dict(flat(config.model_dump(mode="json", by_alias=True, exclude=free)))
+    new = dict(flat(after.model_dump(mode="json", by_alias=True, exclude=free)))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise ConfigError(

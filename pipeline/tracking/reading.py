@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from pipeline.contents import (
     read_history,
 )
 from pipeline.results import (
+    ROLES,
     Confirmation,
     Finalist,
     History,
@@ -212,11 +214,12 @@ def _confirmation(record: StudyRecord, runs: Iterable[Run]) -> Confirmation | No
     runs = [run for run in runs if "replicate" in run.data.tags]
     if not runs:
         return None
+    config = parse_logged_config(record.study_toml, STUDY_FILE)
     finalists, records = {}, []
     for run in runs:
         tags = run.data.tags
         number = tags.get("finalist.trial")
-        finalists[int(tags["finalist.place"])] = Finalist(
+        finalists[tags["finalist"]] = Finalist(
             name=tags["finalist"],
             roles=tuple(tags["finalist.roles"].split()),
             hyperparameters=_hyperparameters(run),
@@ -233,11 +236,17 @@ def _confirmation(record: StudyRecord, runs: Iterable[Run]) -> Confirmation | No
             )
         )
     return Confirmation(
-        finalists=tuple(finalists[place] for place in sorted(finalists)),
-        replicates=tuple(range(1, int(record.params["study.confirm.replicates"]) + 1)),
+        finalists=tuple(sorted(finalists.values(), key=lambda each: ROLES.index(each.name))),
+        replicates=_replicates({each.replicate for each in records}, config.confirm.replicates),
         records=tuple(sorted(records, key=lambda each: (each.finalist, each.replicate))),
         rows=(int(record.params["data.train_rows"]), int(record.params["data.val_rows"])),
     )
+
+
+def _replicates(found: set[int], count: int) -> tuple[int, ...]:
+    """The numbers that were trained on and, of a confirmation that is not finished, more."""
+    more = (number for number in itertools.count(1) if number not in found)
+    return tuple(sorted([*found, *itertools.islice(more, max(0, count - len(found)))]))
 
 
 def _with_study(uri: str, run_id: str) -> tuple[Run, Run, StudyConfig]:

@@ -23,8 +23,10 @@ from pipeline.confirm.price import search_price
 from pipeline.data import Preprocessing, load_table, split
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.predictor import Predictor
+from pipeline.report import render
 from pipeline.reproduce import reproduce
 from pipeline.results import ReplicateRecord
+from pipeline.store import run_links
 from pipeline.study import Progress, StudyResult, run_study
 from pipeline.tracking import download, read_study
 
@@ -266,6 +268,12 @@ def as_text(result: StudyResult) -> dict[str, str]:
     }
 
 
+def assert_report_can_be_rebuilt(result: StudyResult) -> None:
+    page = download(result.tracking_uri, result.parent_run_id, "report.html").decode()
+    record = read_study(result.parent_run_id)
+    assert render(record, run_links(record, result.tracking_uri)) == page
+
+
 def stop_after(n_trained: int) -> Callable[[Progress], None]:
     def stop(progress: Progress) -> None:
         if progress.confirmed is not None and progress.confirmed[0] >= n_trained:
@@ -316,8 +324,13 @@ class TestResume:
         assert {run.info.run_id for run in before.values()} < {
             run.info.run_id for run in after.values()
         }
+        assert_report_can_be_rebuilt(more)
+        none = config("wider", folder, **{"confirm.replicates": 0})
+        with pytest.raises(ConfigError, match=r"must be resumed with one, however: 0 \(confirm"):
+            run_study(none, resume=True)
         fewer = run_study(config("wider", folder, **{"confirm.replicates": 2}), resume=True)
         assert as_text(fewer) == as_text(first)
+        assert_report_can_be_rebuilt(fewer)
         assert Counter(number for _, number in confirm_runs(fewer)[0]) == Counter(
             number for _, number in before
         )
@@ -339,6 +352,7 @@ class TestResume:
         names = {finalist.name for finalist in confirmation.finalists}
         assert {name for name, _ in single} == set(averages) == names
         assert len(single) == 2 * len(names)
+        assert_report_can_be_rebuilt(longer)
 
 
 def test_without_replicates_nothing_is_confirmed(folder: Path) -> None:
@@ -359,4 +373,5 @@ def test_a_replicate_that_cannot_be_drawn_leaves_a_study_that_can_be_resumed(
         patch.setattr(course, "split", refuse)
         with pytest.raises(ConfigError, match="a replicate"):
             run_study(config("refused", folder))
-    assert run_study(config("refused", folder), resume=True).record.confirmation is not None
+    off = config("refused", folder, **{"confirm.replicates": 0})
+    assert run_study(off, resume=True).record.confirmation is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ class TestPair:
             (
                 [finalist("best_l1", L1)],
                 "l1",
-                "L1 was not compared: early stopping alone is not among the finalists.",
+                "L1 was not compared: the baseline is not among the finalists.",
             ),
             (
                 [finalist("winner", L2)],
@@ -320,6 +321,24 @@ class TestSentence:
             (
                 -0.031,
                 0.019,
+                -61.0,
+                (
+                    "Early stopping narrows the gap by 62 and lowers test loss by 0.031 "
+                    "(95 % interval 0.012 to 0.050)."
+                ),
+            ),
+            (
+                -0.031,
+                0.019,
+                1234.0,
+                (
+                    "Early stopping lowers test loss by 0.031 (95 % interval 0.012 to 0.050) but "
+                    "widens the gap by 1233."
+                ),
+            ),
+            (
+                -0.031,
+                0.019,
                 1.25,
                 (
                     "Early stopping lowers test loss by 0.031 (95 % interval 0.012 to 0.050) but "
@@ -430,3 +449,13 @@ class TestSentence:
         assert found.difference.count == 3
         assert found.sentence.endswith(" This rests on the 3 of 4 replicates that both ended.")
         assert "This rests on" not in findings(FULL)["l2"].sentence
+
+
+def test_without_early_stopping_or_a_trial_without_penalty_the_baseline_takes_their_place() -> None:
+    bare, winner = finalist("baseline"), finalist("winner best_l2", replace(L2, patience="off"))
+    other = finalist("best_l1", Hyperparameters(Regularization.L1, 0.1, dropout=0.3))
+    losses = {name: measured(mean, 0.1) for name, mean in (("b", 0.5), ("w", 0.4), ("o", 0.3))}
+    confirmed = confirmation((bare, losses["b"]), (winner, losses["w"]), (other, losses["o"]))
+    found = findings(confirmed)["l1"]
+    assert (found.finalist, found.against) == ("best_l1", "baseline")
+    assert "with its own dropout" in found.sentence

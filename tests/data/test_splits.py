@@ -11,8 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ConfigError
-from pipeline.data import Splits, Table, Task, split, split_rows, table_from_frame
+from pipeline.config import ConfigError, DataConfig
+from pipeline.data import (
+    Splits,
+    Table,
+    Task,
+    draw,
+    drawable_replicates,
+    split,
+    split_rows,
+    table_from_frame,
+)
 from tests.data.frames import (
     CONFIG,
     N,
@@ -251,6 +260,29 @@ class TestGroups:
         source.insert(0, "who", [None, *range(1, N)])
         with pytest.raises(ConfigError, match="a group must not have missing values, however: 1"):
             table_from_frame(source, self.CONFIG)
+
+    def test_replicates_in_which_a_class_would_be_missing_are_passed_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        group = np.repeat(np.arange(14), 10)
+        rare = (group < 4) & (np.arange(140) % 10 == 0)  # four groups have one row each
+        columns = {"x": np.arange(140.0), "g": group, "y": np.where(rare, "R", "F")}
+        config = DataConfig(source="frame:data", target="y", group="g")
+        grouped = table_from_frame(pd.DataFrame(columns), config)
+        split(grouped, config, 7)
+        found = drawable_replicates(grouped, config, 7, 5)
+        assert found == [4, 5, 6, 7, 9]
+        for number in (1, 2, 3, 8):
+            with pytest.raises(ConfigError, match="every class must have enough distinct rows"):
+                split(grouped, config, 7, number)
+        monkeypatch.setattr(draw, "MOST_DRAWS", 1)
+        with pytest.raises(ConfigError, match=r"5 replicates must .*: 2 of 5 drawn have .*confirm"):
+            drawable_replicates(grouped, config, 7, 5)
+
+    @on_every_task
+    def test_of_rows_that_stand_alone_every_replicate_can_be_drawn(self, task: Task) -> None:
+        assert drawable_replicates(table(task), CONFIG, 0, 3) == [1, 2, 3]
+        assert drawable_replicates(table(task), CONFIG, 0, 0) == []
 
     def test_of_which_there_are_two_only_are_refused(self) -> None:
         source = frame(Task.REGRESSION)
