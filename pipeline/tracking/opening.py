@@ -113,7 +113,7 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     run = _newest_run(client, config, opened)
     if run is None:
         return None
-    _refuse_changes(client, run, config, description)
+    _refuse_changes(client, run, description)
     journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
     parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
     children = children_of(client, replace(parent, run_id=old_id))
@@ -177,9 +177,7 @@ def _describe(client: MlflowClient, run_id: str, description: Description) -> No
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
 
 
-def _refuse_changes(
-    client: MlflowClient, run: Run, config: StudyConfig, description: Description
-) -> None:
+def _refuse_changes(client: MlflowClient, run: Run, description: Description) -> None:
     digest = run.data.params.get("data.digest")
     if digest != description.digest:
         raise ConfigError(
@@ -190,8 +188,9 @@ def _refuse_changes(
     # More trials and wider populations continue a study, and confirmation comes after it; anything
     # else makes it another one.
     free: Any = {"search": {"n_trials", "population"}, "confirm": True}
-    # Read again: what came from the other process has ranges of other classes.
-    after = parse_logged_config(config.to_toml(), STUDY_FILE)
+    # Not the config: what comes from another process has ranges of other classes, which pydantic
+    # warns of.
+    after = parse_logged_config(description.files[STUDY_FILE], STUDY_FILE)
     old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
     new = dict(flat(after.model_dump(mode="json", by_alias=True, exclude=free)))
     for key in sorted(old.keys() | new.keys()):
