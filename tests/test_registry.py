@@ -160,6 +160,8 @@ def test_the_same_networks_of_the_same_run_are_registered_once(store: Path) -> N
     client = client_at(store)
     assert len(client.search_model_versions("name = 'once'")) == 1
     assert len(client.search_logged_models([study.parent.experiment_id])) == 1
+    assert study.register(0.47) == first  # more is known of it by now
+    assert client.get_model_version("once", "1").tags["val_loss"] == "0.47"
     assert study.register(0.4, n_networks=2).version == 2
     assert study.register(0.5, promote=True) == first
     assert len(client.search_model_versions("name = 'once'")) == 2
@@ -184,6 +186,10 @@ def test_the_alias_goes_to_the_lower_validation_loss_of_a_study_unless_it_is_giv
         "validation loss of 0.5, below 0.6 (--promote gives it the alias)."
     )
     assert holder_of(store, "alias") == 1
+    elsewhere = replace(study, champion=replace(study.champion, data_digest="another"))
+    assert (
+        "below 0.6, though on other data (--promote" in elsewhere.register(0.6, n_networks=2).note
+    )
     assert study.register(0.6, n_networks=2, promote=True).holds_alias
     assert holder_of(store, "alias") == 2
     assert study.register(0.6, n_networks=1).holds_alias  # as good is good enough

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 STUDY_TAG = "study.name"
+DATA_TAG = "data.digest"
 LOSS_TAG = "val_loss"
 DIGEST_TAG = "model.digest"
 VERSIONS_TAG = "mlflow.modelVersions"
@@ -102,9 +103,11 @@ def register_champion(parent: Parent, champion: Champion, promote: bool = False)
     note = f"The champion is version {version.version} of the registered model {name!r}"
     if holder is None or promote:
         return Registration(name, int(version.version), True, f"{note}, alias {ALIAS!r}.")
+    same_data = holder.tags.get(DATA_TAG) == champion.data_digest
+    on_other_data = "" if same_data else ", though on other data"
     note += (
         f", without the alias {ALIAS!r}: version {holder.version} has a validation loss of "
-        f"{float(holder.tags[LOSS_TAG]):.4g}, below {champion.val_loss.mean:.4g} "
+        f"{float(holder.tags[LOSS_TAG]):.4g}, below {champion.val_loss.mean:.4g}{on_other_data} "
         "(--promote gives it the alias)."
     )
     return Registration(name, int(version.version), False, note)
@@ -255,7 +258,7 @@ def _version(
     tags = {
         STUDY_TAG: champion.study,
         "study.run_id": parent.run_id,
-        "data.digest": champion.data_digest,
+        DATA_TAG: champion.data_digest,
         "finalist": champion.finalist.name,
         LOSS_TAG: repr(champion.val_loss.mean),
         DIGEST_TAG: model.tags[DIGEST_TAG],
@@ -273,6 +276,9 @@ def _version(
         # What the UI shows of the model leads to the version, as the other way round.
         versions = [{"name": name, "version": version.version}]
         client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(versions)})
+    else:  # the same networks, of which more may be known by now
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version.version, key, value)
     text = notes(champion, parent.run_id, f"models:/{name}/{version.version}")
     return client.update_model_version(name, version.version, text)
 
