@@ -62,6 +62,16 @@ def test_the_ground_floor_does_not_look_up(name: str) -> None:
     assert own <= allowed
 
 
+@pytest.mark.parametrize("path", sorted(HOUSE.glob("confirm/*.py")), ids=lambda path: path.stem)
+def test_who_compares_finalists_neither_trains_nor_writes_them(path: Path) -> None:
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
+    known = {"confirm", "config", "results", "space"}
+    known |= {"course": {"data", "population", "recorder"}, "runs": {"contents"}}.get(
+        path.stem, set()
+    )
+    assert own <= known
+
+
 def test_tensors_stay_in_the_population() -> None:
     """A result is made of arrays: what leaves the trainer has no K axis and shares no memory."""
     from pipeline.population.trainer import PopulationTrainer
