@@ -47,7 +47,7 @@ def _better(sides: Sequence[Side]) -> Iterator[str]:
     found = [paired(best, each) for each in others]
     p_holm = holm(np.array([math.nan if each is None else each.p_value for each in found]))
     for other, loss, p_value in zip(others, found, p_holm.tolist(), strict=True):
-        yield _against(best, other, loss, p_value)
+        yield _against(best, other, loss, p_value, family=len(others))
 
 
 def _crowned(sides: Sequence[Side]) -> Iterator[Crowned]:
@@ -74,7 +74,9 @@ def paired(best: Crowned, other: Crowned) -> Estimate | None:
     return difference(losses, of_best, best[1].rows)
 
 
-def _against(best: Crowned, other: Crowned, loss: Estimate | None, p_holm: float) -> str:
+def _against(
+    best: Crowned, other: Crowned, loss: Estimate | None, p_holm: float, family: int
+) -> str:
     letter, best_letter = other[0].letter, best[0].letter
     if loss is None or loss.count < 2:
         means = [
@@ -88,10 +90,13 @@ def _against(best: Crowned, other: Crowned, loss: Estimate | None, p_holm: float
     if loss.mean == loss.standard_error == 0:
         return f"{letter}'s champion has the same test loss as {best_letter}'s on every replicate."
     sure = p_holm < ALPHA
+    after = f", {words.chance(p_holm)}"
+    if family > 1:
+        after += " after Holm's correction"
     way, sign = ("higher", 1) if loss.mean > 0 else ("lower", -1)
     return (
         f"{letter}'s champion has a test loss {way} than {best_letter}'s by "
-        f"{words.with_interval(loss, sign, f', {words.chance(p_holm)}')}, in pairs on the same "
+        f"{words.with_interval(loss, sign, after)}, in pairs on the same "
         f"{loss.count} replicates: {'more than chance' if sure else 'this may be chance'}."
     )
 

@@ -24,11 +24,18 @@ def figure_file(named: str | None, run_ids: Sequence[str]) -> Path:
     """
     file = Path(named or f"compare-{'-'.join(each[:SHORT_ID] for each in run_ids)}.png").absolute()
     # A study or a table named by mistake must not be replaced.
-    if file.suffix.lower() != ".png" or file.is_dir():
+    if file.suffix.lower() != ".png":
         raise ConfigError(f"the figure must be a PNG file, however: {file} (--figure)")
-    if not file.parent.is_dir():
+    if not _is_folder(file.parent):
         raise ConfigError(f"the figure's folder must exist, however: {file.parent} (--figure)")
     return file
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # the name is too long to be one
+        return False
 
 
 def write_figure(sides: Sequence[Side], file: Path) -> None:
