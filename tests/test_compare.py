@@ -129,7 +129,7 @@ def test_equal_settings_are_said_to_be_equal(capsys: pytest.CaptureFixture[str])
 def test_a_difference_that_spoils_a_comparison_is_warned_of(
     params: dict[str, str | None], words: str, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compared = sides(record(WHOLE), record(WHOLE, params=params))
+    compared = sides(record(WHOLE), record(shifted(WHOLE, 0.1), params=params))
     (warning,) = warnings(compared)
     assert re.search(words, warning)
     text = printed(compared, capsys)
@@ -231,9 +231,9 @@ def test_an_unfinished_confirmation_says_nothing_yet() -> None:
     half = replace(WHOLE, records=WHOLE.records[::2])
     compared = sides(record(WHOLE), record(half))
     assert "no fresh replicates have confirmed in B" in answer(compared)[0]
-    assert [table.title for table in tables(compared)][1:] == [
-        table.title for table in tables(sides(record(WHOLE), record()))
-    ][1:]
+    assert len(answer(compared)) == 1
+    for table in tables(compared)[1:]:
+        assert {row[0] for row in table.rows} == {"A"}
     plot = studies_plot({"A": compared[0].record, "B": compared[1].record})
     assert all(name.endswith("A") for each in plot.panels[1].intervals for name in each.names)
 
@@ -310,13 +310,15 @@ def test_it_is_readable_in_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     name = "a very long name of a study, [red] and all " * 4
-    keys = {"study.space.learning_rate.high": "1e-3", "data.digest": "0123456789abcdef"}
+    keys = {"study.space.learning_rate.high": "1e-3", "data.source": "\N{CURRENCY SIGN}" * 61}
     keyed = ({**keys, "study.seed": str(n)} for n in range(1, number))
     others = (record(WHOLE, name=name, params=each) for each in keyed)
     compared = sides(*others, record(WHOLE, params={"study.space.learning_rate.high": "0.25"}))
     shown = printed(compared, capsys)
     assert "…" not in shown
-    assert "[red]" in shown
+    # Broken, not cut: the whole of a name is there, and the whole of a value.
+    assert shown.count("[red]") == 4 * (number - 1)
+    assert shown.count("\N{CURRENCY SIGN}") == 61 * (number - 1)
     for word in ("seed", "space.learning_rate.high", "early stopping", "weight decay", "0.25"):
         assert word in shown
     assert all(len(line) <= 80 for line in shown.split("comes first")[0].splitlines()[:-1])
@@ -414,7 +416,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_ids(store: Path) -> dict[str, str]:
-    """Studies with another network, another seed, other data; and a trial of one of them."""
+    """Studies with another network, and with other data; and a trial of one of them."""
     base: dict[str, object] = {
         "data.source": "synthetic:blobs_10",
         "search.pruner": "none",
@@ -424,8 +426,7 @@ def run_ids(store: Path) -> dict[str, str]:
     changes: dict[str, dict[str, object]] = {
         "first": {"confirm.replicates": 2},
         "wider": {"confirm.replicates": 3, "model.hidden": [17]},
-        "reseeded": {"seed": 4},
-        "other data": {"data.source": "sklearn:iris"},
+        "other data": {"data.source": "sklearn:iris", "seed": 4},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(store)
@@ -480,13 +481,11 @@ def test_studies_of_a_store_are_compared(compare, run_ids, tmp_path) -> None:
         assert picture.size[0] >= 640
 
 
-def test_studies_of_other_data_and_seeds_are_compared_with_a_warning(compare, run_ids) -> None:
-    code, shown, _ = compare(run_ids["first"], run_ids["reseeded"])
-    assert code == 0
-    assert "warning: The splits differ (seed)" in shown
+def test_studies_of_other_data_are_compared_with_a_warning(compare, run_ids) -> None:
     code, shown, _ = compare(",".join([run_ids["first"], run_ids["other data"]]))
     assert code == 0
     assert "warning: The data differ" in shown
+    assert re.search("^seed +3 +4 *$", shown, flags=re.MULTILINE)
     digests = {MlflowClient().get_run(run_ids[name]).data.params["data.digest"]
                for name in ("first", "other data")}  # fmt: skip
     assert all(digest in shown for digest in digests)
@@ -495,7 +494,7 @@ def test_studies_of_other_data_and_seeds_are_compared_with_a_warning(compare, ru
 def test_the_figure_goes_where_it_is_told_to_and_replaces_itself(
     compare, run_ids, tmp_path
 ) -> None:
-    named = [run_ids["first"], run_ids["reseeded"], "--figure", "x.PNG"]
+    named = [run_ids["first"], run_ids["other data"], "--figure", "x.PNG"]
     for _ in range(2):
         code, shown, _ = compare(*named)
         assert code == 0
