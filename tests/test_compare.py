@@ -210,6 +210,17 @@ def test_pairs_are_of_the_replicates_that_both_have() -> None:
         assert "in pairs on the same 5 replicates" in answer(compared)[1]
 
 
+def test_pairs_are_by_the_replicates_numbers() -> None:
+    """One study passed over the second replicate: what follows stays with its number."""
+    lacking = replace(
+        WHOLE,
+        replicates=tuple(number for number in WHOLE.replicates if number != 2),
+        records=tuple(each for each in WHOLE.records if each.replicate != 2),
+    )
+    told = answer(sides(record(WHOLE), record(lacking)))[1]
+    assert re.search(r"has the same test loss as [AB]'s on every replicate\.$", told)
+
+
 def test_p_values_are_corrected_for_how_many_studies_are_tested() -> None:
     """Holm's family is all studies but the first."""
     noise = np.random.default_rng(6).normal(0.012, 0.04, 20)

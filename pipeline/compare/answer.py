@@ -16,7 +16,7 @@ from pipeline.confirm.statistics import ALPHA, Estimate, difference, holm
 from pipeline.figures.style import describe
 from pipeline.report.frames import number
 from pipeline.report.verdict import champion, confirmed
-from pipeline.results import Confirmation, Finalist
+from pipeline.results import Array, Confirmation, Finalist
 
 # A champion: whose it is, the confirmation that chose it, and itself.
 Crowned = tuple[Side, Confirmation, Finalist]
@@ -69,9 +69,18 @@ def paired(best: Crowned, other: Crowned) -> Estimate | None:
     """
     if not same_rows([best[0], other[0]]):
         return None
-    count = min(len(each[1].replicates) for each in (best, other))
-    losses, of_best = (each[1].values(each[2].name, "test_loss")[:count] for each in (other, best))
-    return difference(losses, of_best, best[1].rows)
+    _, confirmation, _ = best
+    shared = [number for number in confirmation.replicates if number in other[1].replicates]
+    losses, of_best = (_test_losses(each, shared) for each in (other, best))
+    return difference(losses, of_best, confirmation.rows)
+
+
+def _test_losses(crowned: Crowned, replicates: Sequence[int]) -> Array:
+    """By replicate number: one that could not be drawn may have been passed over."""
+    _, confirmation, finalist = crowned
+    values = confirmation.values(finalist.name, "test_loss")
+    found = dict(zip(confirmation.replicates, values.tolist(), strict=True))
+    return np.array([found[number] for number in replicates])
 
 
 def _against(
