@@ -101,6 +101,24 @@ def build_parser() -> argparse.ArgumentParser:
         "report", allow_abbrev=False, help="rebuild report.html from the tracking store"
     )
     report.add_argument("run_id", metavar="RUN_ID", help="the study's parent run")
+
+    compare = commands.add_parser(
+        "compare", allow_abbrev=False, help="two or more studies side by side"
+    )
+    compare.add_argument(
+        "run_ids",
+        metavar="RUN_ID",
+        nargs="+",
+        type=_run_ids,
+        help="the studies' parent runs; commas part them, too",
+    )
+    compare.add_argument(
+        "--figure",
+        type=_text,
+        metavar="FILE.png",
+        help="where the figure goes, replacing one that is there; "
+        "default: compare-RUN-RUN.png in the current folder",
+    )
     return parser
 
 
@@ -122,7 +140,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
-    commands = {"run": _run, "data": _data, "reproduce": _reproduce, "report": _report}
+    commands = {
+        "run": _run,
+        "data": _data,
+        "reproduce": _reproduce,
+        "report": _report,
+        "compare": _compare,
+    }
     try:
         return commands[chosen.command](chosen)
     except ConfigError as error:
@@ -232,6 +256,23 @@ def _report(chosen: argparse.Namespace) -> int:
     log_file(chosen.run_id, "report.html", page.encode())
     print(f"report.html of {record.name}, {len(record.trials)} trials: run {chosen.run_id}")
     return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from pipeline.compare import figure_file, print_comparison, read_sides, write_figure
+
+    run_ids = [each for part in chosen.run_ids for each in part]
+    file = figure_file(chosen.figure, run_ids)
+    sides = read_sides(run_ids)
+    write_figure(sides, file)
+    print_comparison(sides)
+    print(f"figure: {file}")
+    return 0
+
+
+def _run_ids(text: str) -> list[str]:
+    """`mlflow run` hands over several as one text."""
+    return text.replace(",", " ").split()
 
 
 def _count(text: str) -> int | None:

@@ -35,7 +35,9 @@ class TestHelp:
     def test_every_command_is_listed(self, tmp_path: Path) -> None:
         done = command(tmp_path, "--help")
         assert done.returncode == 0
-        assert all(name in done.stdout for name in ("run", "data", "reproduce", "report"))
+        assert all(
+            name in done.stdout for name in ("run", "data", "reproduce", "report", "compare")
+        )
 
 
 BAD_INPUT = {
@@ -218,8 +220,8 @@ def test_bad_input_ends_the_program_with_code_2(tmp_path: Path) -> None:
 
 
 def test_nothing_is_read_from_a_store_that_does_not_exist_nor_is_one_made(tmp_path: Path) -> None:
-    for name in ("report", "reproduce"):
-        done = command(tmp_path, name, "0" * 32)
+    for name, *others in (("report",), ("reproduce",), ("compare", "1" * 32)):
+        done = command(tmp_path, name, "0" * 32, *others)
         assert done.returncode == 2
         assert done.stderr.startswith("a tracking store must exist, however: sqlite:///")
         assert len(done.stderr.splitlines()) == 1

@@ -445,7 +445,7 @@ def test_finalists_are_drawn_once_two_of_them_can_be_compared():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_finalists_of_any_shape_can_be_drawn(shape):
     for plot in finalists_plots(confirmed(SHAPES[shape])):
-        assert min(size(matplotlib_renderer._image(plot))) >= 400
+        assert min(size(matplotlib_renderer.image(plot))) >= 400
         figure = plotly_renderer._figure(plot)
         assert not re.search("NaN|Infinity", figure.to_json())
         for trace in figure.data:

@@ -156,7 +156,7 @@ def test_mlproject_holds_entry_points_only() -> None:
     project = yaml.safe_load((ROOT / "MLproject").read_text())
     assert project.keys() == {"name", "conda_env", "entry_points"}
     assert project["name"] == PROJECT["name"]
-    assert project["entry_points"].keys() == {"main", "data", "report", "reproduce"}
+    assert project["entry_points"].keys() == {"main", "data", "report", "reproduce", "compare"}
 
 
 def test_main_runs_the_default_study_without_any_parameter() -> None:
@@ -214,6 +214,15 @@ def test_report_and_reproduce_pass_the_run_id_on(entry_point: str, run_id: str) 
 def test_report_and_reproduce_need_a_run_id(entry_point: str) -> None:
     with pytest.raises(ExecutionException, match="run_id"):
         arguments(entry_point)
+
+
+def test_compare_passes_run_ids_and_figure_on() -> None:
+    parsed = build_parser().parse_args(arguments("compare", run_ids="0a,1b 2c", figure="x y.png"))
+    assert parsed.run_ids == [["0a", "1b", "2c"]]
+    assert parsed.figure == "x y.png"
+    assert build_parser().parse_args(arguments("compare", run_ids="0a")).figure is None
+    with pytest.raises(ExecutionException, match="run_ids"):
+        arguments("compare")
 
 
 @pytest.mark.parametrize("value", NASTY)

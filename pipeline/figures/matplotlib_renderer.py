@@ -23,10 +23,11 @@ from pipeline.space import Regularization
 
 def study_figures(record: StudyRecord) -> dict[str, bytes]:
     """PNG images of a study by file name, for its `figures/` folder. Never empty, never fails."""
-    return {f"{plot.name}.png": _image(plot) for plot in study_plots(record)}
+    return {f"{plot.name}.png": image(plot) for plot in study_plots(record)}
 
 
-def _image(plot: Plot) -> bytes:
+def image(plot: Plot) -> bytes:
+    """One figure as a PNG image."""
     n_panels = len(plot.panels)
     rows, columns = (n_panels, 1) if plot.stacked else (1, n_panels)
     # Names below one another need room, the legend and the axes' own names apart.
@@ -42,7 +43,8 @@ def _image(plot: Plot) -> bytes:
             axes.set_aspect("equal")
         # What panels share is named once.
         axes.label_outer()
-    figure.suptitle(plot.title, fontsize=13, fontweight="bold", x=0.02, ha="left")
+    # Names of studies are no formulas.
+    figure.suptitle(plot.title, fontsize=13, fontweight="bold", x=0.02, ha="left", parse_math=False)
     figure.legend(
         handles=_legend(plot),
         title=plot.note or None,

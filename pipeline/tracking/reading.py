@@ -66,7 +66,7 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
         client = client_of(uri)
         run = get_run(client, run_id)
         if "study.state" not in run.data.tags:
-            raise TrackingError(f"a report is of a study's parent run, however: {run_id} ({uri})")
+            raise TrackingError(f"a run must be a study's parent run, however: {run_id} ({uri})")
         parent = Parent(uri, run.info.experiment_id, run_id)
         ended = [
             child for child in children_of(client, parent) if child.info.status in STATUS.values()
