@@ -83,9 +83,23 @@ format: $(DEVELOP) ## let ruff mend what it can
 ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
 	@case "$$MLFLOW_TRACKING_URI" in \
 	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" ;; \
-	*) echo "Open http://127.0.0.1:$(PORT)/"; \
+	*) echo "Open http://127.0.0.1:$(PORT)/"; python -c "$$FIND_VIEWS" 2>/dev/null; \
 	   exec mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
 	esac
+
+# The experiments studied last, each with the view that it opens on.
+define FIND_VIEWS
+import os, sqlite3
+path = os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")
+query = """select experiments.name, experiment_id from experiments join runs using (experiment_id)
+    where exists (select 1 from experiment_tags where experiment_tags.experiment_id = runs.experiment_id
+    and key = 'mlflow.sharedViewState.study-trials') and experiments.lifecycle_stage = 'active'
+    group by experiment_id order by max(start_time) desc limit 5"""
+for name, number in sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(query):
+    print(f"  {name}: http://127.0.0.1:$(PORT)/#/experiments/{number}/runs?workflowType=machine_learning"
+        "&viewStateShareKey=study-trials&compareRunsMode=CHART")
+endef
+ui: export FIND_VIEWS := $(FIND_VIEWS)
 
 bench: $(PEERS) ## measure everything benchmarks/README.md tells of, in an hour or two: BENCH_ARGS="--only throughput"
 	python -m benchmarks.bench $(BENCH_ARGS)

@@ -38,7 +38,7 @@ def print_result(result: StudyResult) -> None:
     if result.champion is not None:
         print(result.champion.note)
         print()
-    command, link = ui_command_and_link(result.tracking_uri, record.experiment_id)
+    command, link = ui_command_and_link(result.tracking_uri, record.experiment_id, view=result.view)
     print(f"parent run: {record.run_id}")
     if command:
         print(f"start UI:   {command}")

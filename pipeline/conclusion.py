@@ -16,6 +16,7 @@ from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, StudyRecord, TrialRecord, TrialState
 from pipeline.store import run_links
 from pipeline.tracking.registry import Registration
+from pipeline.tracking.view import links
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,8 @@ def conclude(
     if champion is not None:
         metrics |= _champion_metrics(champion)
         tags["study.champion"] = champion.finalist.name
-    note = summary_markdown(record)
+    # First the links: the UI shows three lines, and the others when asked.
+    note = f"{links(record.experiment_id, saved=opened.view)}\n\n{summary_markdown(record)}"
     registration = None if registering is None else recorder.wait(registering)
     files |= {f"figures/{name}": picture for name, picture in recorder.wait(drawn).items()}
     return Conclusion(record, frame, registration, files, note, metrics, tags)

@@ -15,6 +15,9 @@ from pipeline.results import StudyRecord
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
+# The key of the view that an experiment opens on: see `tracking.view`.
+TRIALS_VIEW = "study-trials"
+
 
 class TrackingError(ConfigError):
     """The tracking store cannot be reached or written to, or does not hold what was asked for."""
@@ -148,13 +151,25 @@ def named_failure(
         ) from error
 
 
-def ui_command_and_link(uri: str, experiment_id: str) -> tuple[str | None, str]:
-    """How to open an experiment: a command that starts the UI (None for a server), and a link."""
-    # Trials, best first: without the first part the UI would open in its GenAI mode.
-    page = (
-        f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-        "&orderByKey=metrics.%60final%2Fval_loss%60&orderByAsc=true"
-    )
+def runs_page(experiment_id: str, view: str | None) -> str:
+    """The UI's page of an experiment: a saved view's, by its key, or its trials, best first."""
+    # Without this part the UI would open in its GenAI mode.
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    if view is None:
+        return f"{page}&orderByKey=metrics.%60final%2Fval_loss%60&orderByAsc=true"
+    # With any order or filter beside it, the UI would leave the view alone.
+    return f"{page}&viewStateShareKey={view}&compareRunsMode=CHART"
+
+
+def ui_command_and_link(uri: str, experiment_id: str, *, view: bool) -> tuple[str | None, str]:
+    """How to open an experiment: a command that starts the UI (None for a server), and a link.
+
+    Args:
+        uri: The store.
+        experiment_id: The experiment.
+        view: Whether the view that it is to open on is saved in it.
+    """
+    page = runs_page(experiment_id, TRIALS_VIEW if view else None)
     if is_server(uri):
         return None, f"{masked(uri).rstrip('/')}/{page}"
     command = f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri '{masked(uri)}'"

@@ -88,6 +88,7 @@ class StudyResult:
         champion: What became of the model that it ends with; None without confirmation.
         seconds: Wall time by phase: `ask`, `train`, `track`, `tell`, `conclude`.
         tracking_uri: The store.
+        view: Whether its experiment has the views that are made for looking at it.
     """
 
     record: StudyRecord
@@ -96,6 +97,7 @@ class StudyResult:
     champion: Registration | None
     seconds: dict[str, float]
     tracking_uri: str
+    view: bool
 
     @property
     def parent_run_id(self) -> str:
@@ -175,6 +177,7 @@ def run_study(
         champion=end.champion,
         seconds=search.seconds,
         tracking_uri=recorder.opened().parent.uri,
+        view=recorder.opened().view,
     )
 
 

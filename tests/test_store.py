@@ -95,15 +95,22 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 
 
 def test_link_opens_the_runs_not_the_genai_view() -> None:
-    command, link = ui("sqlite:////a/m.db", "7")
+    command, link = ui("sqlite:////a/m.db", "7", view=False)
     assert command is not None
     assert "--host 127.0.0.1" in command
     assert "sqlite:////a/m.db" in command
     page = "/#/experiments/7/runs?workflowType=machine_learning"
     assert link.startswith(f"http://127.0.0.1:5000{page}&orderByKey=")
-    command, link = ui("https://u:p@host/", "7")
+    command, link = ui("https://u:p@host/", "7", view=False)
     assert command is None
     assert link.startswith(f"https://u:***@host{page}")
+
+
+def test_link_opens_the_view_where_there_is_one() -> None:
+    _, link = ui("https://host", "7", view=True)
+    page = "#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=study-trials"
+    # No order and no filter: with them the UI would not open the view.
+    assert link == f"https://host/{page}&compareRunsMode=CHART"
 
 
 def test_files_lie_beside_a_sqlite_store_and_else_in_the_working_folder() -> None:

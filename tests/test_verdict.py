@@ -39,7 +39,9 @@ def confirmed(
 def printed(record: StudyRecord, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     print_result(
-        SimpleNamespace(record=record, champion=None, tracking_uri="sqlite:////nowhere/mlflow.db")
+        SimpleNamespace(
+            record=record, champion=None, tracking_uri="sqlite:////nowhere/mlflow.db", view=False
+        )
     )
     return capsys.readouterr().out
 

@@ -30,6 +30,7 @@ from pipeline.tracking.client import (
     tracking_uri,
 )
 from pipeline.tracking.reading import study_config, study_record
+from pipeline.tracking.view import save_views
 from pipeline.tracking.writing import close_study
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class Opened:
         record: The study, without trials.
         journal: Where Optuna's journal of the study lies, or is to lie.
         resumed: Whether there is one already.
+        view: Whether its experiment has the views that are made for looking at it.
     """
 
     parent: Parent
     record: StudyRecord
     journal: str
     resumed: bool
+    view: bool = False
 
 
 def open_study(
@@ -87,7 +90,8 @@ def open_study(
         _create_database(uri)
         client = client_of(uri)
         opened = _resume(client, config, description) if resume else None
-        return opened or _start(client, config, description)
+        opened = opened or _start(client, config, description)
+        return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
 
 
 def _start(client: MlflowClient, config: StudyConfig, description: Description) -> Opened:
