@@ -17,7 +17,6 @@ METRICS = (
     "sparsity",
 )
 
-
 # What all replicates measure on the same rows, which none of them trains on.
 ON_TEST_ROWS = {"test_loss", "test_score"}
 

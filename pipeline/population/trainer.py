@@ -395,7 +395,8 @@ class PopulationTrainer:
         for slot, reason in reasons.items():
             ended[slot] = replace(points[slot], stop_reason=reason)
             self._slots[slot].points.append(ended[slot])
-            self._stop_shorter(slot)
+            if len(self._slots[slot].trials) > 1:
+                self._stop_shorter(slot)
             if reason is not None:
                 self._retire(slot, reason)
         return ended

@@ -19,6 +19,7 @@ from pipeline.store import TrackingError, absolute_uri, named_failure, sqlite_fi
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
 PARENT_TAG = "mlflow.parentRunId"
 
 

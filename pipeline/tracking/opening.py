@@ -36,6 +36,7 @@ from pipeline.tracking.writing import close_study
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
 JOURNAL_TAG = "study.journal"
 
 # What a study's end says of it, and no longer holds once it goes on.

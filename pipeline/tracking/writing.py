@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     from pipeline.tracking.transaction import Tables
+
 METRICS_PER_BATCH = 1000
 
 PARENT_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
