@@ -72,17 +72,10 @@ def conclude(
     opened = recorder.opened()
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
     record = replace(opened.record, trials=in_order, state="complete", confirmation=confirmation)
-    # The writing process registers and draws while this one makes the report.
-    champion = None if confirmation is None else crowned(config, table, rows, confirmation)
-    registering = None if champion is None else recorder.register(champion, promote)
-    drawn = writer.submit(study_pictures, record)
     frame = trials_frame(record)
-    files = {
-        # Without run ids, which differ where everything else is the same.
-        "trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode(),
-        "report.html": render(record, run_links(record, opened.parent.uri)).encode(),
-    }
-    metrics, tags = _counts(record), {}
+    # Without run ids, which differ where everything else is the same.
+    files = {"trials.csv": frame.drop(columns="run_id").to_csv(index=False).encode()}
+    metrics, tags, champion = _counts(record), {}, None
     if confirmation is not None:
         files["confirm/summary.csv"] = summary_frame(confirmation).to_csv(index=False).encode()
         files["confirm/pairs.csv"] = pairs_frame(confirmation).to_csv(index=False).encode()
@@ -91,11 +84,17 @@ def conclude(
         price = search_price(record)
         if price is not None and price.overtuned is not None:
             tags["study.overtuned"] = str(price.overtuned).lower()
+        champion = crowned(config, table, rows, confirmation)
     if champion is not None:
         metrics |= _champion_metrics(champion)
         tags["study.champion"] = champion.finalist.name
     # First the links: the UI shows three lines, and the others when asked.
     note = f"{links(record.experiment_id, saved=opened.view)}\n\n{summary_markdown(record)}"
+    # What is found is told by now: only then is there a model. The writing process registers and
+    # draws while this one makes the page.
+    registering = None if champion is None else recorder.register(champion, promote)
+    drawn = writer.submit(study_pictures, record)
+    files["report.html"] = render(record, run_links(record, opened.parent.uri)).encode()
     registration = None if registering is None else recorder.wait(registering)
     files |= {f"figures/{name}": picture for name, picture in recorder.wait(drawn).items()}
     return Conclusion(record, frame, registration, files, note, metrics, tags)
