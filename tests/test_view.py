@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -249,7 +250,12 @@ def test_make_ui_prints_the_link_to_the_view_of_each_experiment(uri: str) -> Non
     export = "export FIND_VIEWS := $(FIND_VIEWS)"
     recipe = f'all:\n\t@"{sys.executable}" -c "$$FIND_VIEWS"\n'
     Path("Makefile").write_text(f"PORT = 5000\n{define[0]}\n{export}\n{recipe}", encoding="utf-8")
-    printed = subprocess.run(["make"], capture_output=True, text=True, check=True).stdout
+    # The tests may run under make themselves: its flags would reach this one, which then says more.
+    flags = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    environment = {key: value for key, value in os.environ.items() if key not in flags}
+    printed = subprocess.run(
+        ["make"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
     _, link = ui_command_and_link(uri, experiment_id, view=True)
     assert printed == f"  opened: {link}\n"
 
