@@ -247,12 +247,16 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from functools import partial
+
     from pipeline.report import render
     from pipeline.store import run_links
-    from pipeline.tracking import log_file, read_study, tracking_uri
+    from pipeline.tracking import log_file, read_study, read_weights, tracking_uri
+    from pipeline.weights import with_kernels
 
-    record = read_study(chosen.run_id)
-    page = render(record, run_links(record, tracking_uri()))
+    uri = tracking_uri()
+    record = with_kernels(read_study(chosen.run_id), partial(read_weights, uri))
+    page = render(record, run_links(record, uri))
     log_file(chosen.run_id, "report.html", page.encode())
     print(f"report.html of {record.name}, {len(record.trials)} trials: run {chosen.run_id}")
     return 0

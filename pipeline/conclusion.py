@@ -17,6 +17,7 @@ from pipeline.results import Confirmation, StudyRecord, TrialRecord, TrialState
 from pipeline.store import run_links
 from pipeline.tracking.registry import Registration
 from pipeline.tracking.view import links
+from pipeline.weights import with_kernels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,8 @@ def conclude(
     """
     from pipeline.confirm.comparison import pairs_frame, summary_frame
     from pipeline.confirm.price import search_price
-    from pipeline.report import render, summary_markdown, trials_frame
+    from pipeline.figures import study_plots
+    from pipeline.report import render, render_figures, shown, summary_markdown, trials_frame
 
     opened = recorder.opened()
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
@@ -93,8 +95,11 @@ def conclude(
     # What is found is told by now: only then is there a model. The writing process registers and
     # draws while this one makes the page.
     registering = None if champion is None else recorder.register(champion, promote)
-    drawn = writer.submit(study_pictures, record)
-    files["report.html"] = render(record, run_links(record, opened.parent.uri)).encode()
+    plots = study_plots(with_kernels(record, recorder.weights_of))
+    drawn = writer.submit(study_pictures, plots)
+    figures = shown(plots)
+    files["report.html"] = render(record, run_links(record, opened.parent.uri), figures).encode()
+    files["figures/interactive.html"] = render_figures(record.name, figures).encode()
     registration = None if registering is None else recorder.wait(registering)
     files |= {f"figures/{name}": picture for name, picture in recorder.wait(drawn).items()}
     return Conclusion(record, frame, registration, files, note, metrics, tags)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -12,19 +11,19 @@ import numpy as np
 
 from pipeline.results import (
     History,
-    StudyRecord,
     TrialRecord,
     TrialResult,
     TrialState,
 )
 from pipeline.space import Hyperparameters, Regularization
+from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from pipeline.config import StudyConfig
     from pipeline.data import Splits, Table
+    from pipeline.figures.parts import Plot
 
 HISTORY_FILE = "history.csv"
-WEIGHTS_FILE = "weights.pt"
 STUDY_FILE = "study.toml"
 COLUMNS_FILE = "columns.csv"
 PREPROCESSING_FILE = "preprocessing.json"
@@ -156,18 +155,6 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def weights_file(result: TrialResult) -> bytes:
-    """The content of `weights.pt`.
-
-    Made by the process that trains: the one that writes would need a second to import torch.
-    """
-    import torch
-
-    content = io.BytesIO()
-    torch.save({name: torch.from_numpy(array) for name, array in result.weights.items()}, content)
-    return content.getvalue()
-
-
 def final_values(result: TrialResult) -> dict[str, float]:
     """What `final/` shows; a failed trial has no values, only the number of its epochs."""
     values = {
@@ -244,11 +231,11 @@ def end_tags(result: TrialResult) -> dict[str, str]:
     return {"trial.state": str(result.state), "trial.stop_reason": str(result.stop_reason)}
 
 
-def study_pictures(record: StudyRecord) -> dict[str, bytes]:
+def study_pictures(plots: Sequence[Plot]) -> dict[str, bytes]:
     """A study's figures, as PNG by file name. Called where matplotlib is imported already."""
     from pipeline.figures.matplotlib_renderer import study_figures
 
-    return study_figures(record)
+    return study_figures(plots)
 
 
 def history_csv(history: History) -> str:

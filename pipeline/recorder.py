@@ -86,6 +86,10 @@ class Recorder:
         """Hands child runs over, to be written together; `wait` for their ids."""
         return writer.submit(tracking.write_runs, self.opened().parent, runs)
 
+    def weights_of(self, run_ids: Sequence[str]) -> dict[str, bytes]:
+        """The `weights.pt` of child runs: see `tracking.read_weights`."""
+        return self.wait(writer.submit(tracking.read_weights, self.opened().parent.uri, run_ids))
+
     def delete(self, run_ids: Sequence[str]) -> None:
         """Deletes child runs that ended."""
         self.wait(writer.submit(tracking.delete_runs, self.opened().parent, run_ids))

@@ -311,6 +311,8 @@ class StudyRecord:
         study_toml: The study file, resolved.
         confirmation: Its finalists on fresh replicates, None before they are known or without
             confirmation.
+        kernels: All weights of a network's kernels in one row, by trial number, of those in
+            `best_of_types` whose weights were read.
     """
 
     name: str
@@ -321,6 +323,7 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...]
     study_toml: str
     confirmation: Confirmation | None = None
+    kernels: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def complete(self) -> list[TrialRecord]:
@@ -332,3 +335,11 @@ class StudyRecord:
     def best(self) -> TrialRecord | None:
         """The complete trial with the lowest validation loss."""
         return next(iter(self.complete), None)
+
+    @property
+    def best_of_types(self) -> list[TrialRecord]:
+        """The best complete trial of each regularization type that has one, `none` first."""
+        best: dict[Regularization, TrialRecord] = {}
+        for trial in self.complete:
+            best.setdefault(trial.hyperparameters.regularization, trial)
+        return [best[kind] for kind in Regularization if kind in best]

@@ -198,6 +198,21 @@ class SearchSpace(BaseModel):
 
         return self._build(Regularization(name), number, integer)
 
+    def ranges(self) -> dict[str, Range[int] | Range[float]]:
+        """The intervals, fixed ones too, by the names under which they are suggested.
+
+        Only those that apply to a type that is searched.
+        """
+        kinds = set(self.regularization)
+        named = {
+            "lambda": self.lambda_ if kinds != {Regularization.NONE} else None,
+            "l1_ratio": self.l1_ratio if Regularization.ELASTIC_NET in kinds else None,
+            "dropout": self.dropout,
+            "patience": self.patience,
+            "learning_rate": self.learning_rate,
+        }
+        return {name: each for name, each in named.items() if isinstance(each, Range)}
+
     def default(self, regularization: Regularization) -> Hyperparameters:
         """The middle of every range, for one regularization type."""
         return self._build(

@@ -32,7 +32,6 @@ from pipeline.contents import (
     FinishedTrial,
     describe_study,
     trial_record,
-    weights_file,
 )
 from pipeline.data import Table, drawable_replicates, load_table, split
 from pipeline.interrupts import held_back
@@ -44,6 +43,7 @@ from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened
 from pipeline.tracking.registry import Registration
+from pipeline.weights import weights_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from pipeline.figures import (
     matplotlib_renderer,
     max_epochs,
     plotly_renderer,
+    study_plots,
 )
 from pipeline.figures.finalists import finalists_plots
 from pipeline.figures.learning_curve import LearningCurveFigure
@@ -47,7 +49,9 @@ NAMES = {
     "lambda",
     "dropout",
     "patience",
+    "importances",
     "learning_curves",
+    "weights",
     "optimization_history",
     "epochs",
 }
@@ -99,6 +103,14 @@ def trial(
 def study(trials: Sequence[TrialRecord], toml: str = TOML) -> StudyRecord:
     params = {"data.task": "multiclass"}
     return StudyRecord("study", "parent", "1", "complete", params, tuple(trials), toml)
+
+
+def interactive(record: StudyRecord) -> dict[str, Any]:
+    return interactive_figures(study_plots(record))
+
+
+def images_of(record: StudyRecord) -> dict[str, bytes]:
+    return study_figures(study_plots(record))
 
 
 def with_scalars(trial: TrialRecord, **scalars: float) -> TrialRecord:
@@ -208,14 +220,14 @@ def test_a_figure_does_not_remember_the_trial_before(curve_figure):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_of_any_shape_has_all_its_figures(name):
-    images = study_figures(STUDIES[name])
+    images = images_of(STUDIES[name])
     assert set(images) == {f"{figure}.png" for figure in NAMES}
     assert all(min(size(png)) >= 400 for png in images.values())
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_of_any_shape_has_all_its_interactive_figures(name):
-    figures = interactive_figures(STUDIES[name])
+    figures = interactive(STUDIES[name])
     assert set(figures) == NAMES
     for figure in figures.values():
         assert figure.layout.title.text
@@ -224,7 +236,7 @@ def test_a_study_of_any_shape_has_all_its_interactive_figures(name):
 
 def test_the_same_study_gives_the_same_pictures():
     record = STUDIES["all pruned but one"]
-    assert study_figures(record) == study_figures(record)
+    assert images_of(record) == images_of(record)
 
 
 def points(figure) -> dict[int, tuple[float, float]]:
@@ -249,13 +261,13 @@ def test_points_stand_where_the_record_says(name, x):
     record = study(
         [trial(n, StopReason.PRUNED if n % 3 else StopReason.MAX_EPOCHS) for n in range(31)]
     )
-    drawn = points(interactive_figures(record)[name])
+    drawn = points(interactive(record)[name])
     assert drawn == {each.number: (x(each), each.val_loss) for each in record.trials}
 
 
 def test_trials_without_a_penalty_have_no_place_beside_lambda():
     record = study([trial(n) for n in range(31)])
-    figure = interactive_figures(record)["lambda"]
+    figure = interactive(record)["lambda"]
     penalized = {
         each.number: (each.hyperparameters.lambda_, each.val_loss)
         for each in record.trials
@@ -273,7 +285,7 @@ def test_trials_without_a_penalty_have_no_place_beside_lambda():
 
 def test_the_plane_sets_training_against_validation_loss():
     record = study([trial(n) for n in range(13)])
-    drawn = points(interactive_figures(record)["generalization_plane"])
+    drawn = points(interactive(record)["generalization_plane"])
     assert drawn == {
         each.number: (each.scalars["train_loss"], each.val_loss) for each in record.trials
     }
@@ -285,8 +297,8 @@ def test_the_plane_sets_training_against_validation_loss():
 def test_any_final_losses_can_be_drawn(losses):
     train, val = losses
     record = study([with_scalars(trial(n), train_loss=train, val_loss=val) for n in range(3)])
-    assert set(study_figures(record)) == {f"{name}.png" for name in NAMES}
-    assert set(interactive_figures(record)) == NAMES
+    assert set(images_of(record)) == {f"{name}.png" for name in NAMES}
+    assert set(interactive(record)) == NAMES
 
 
 @pytest.mark.parametrize("spread", [1.0, 30.0])
@@ -295,7 +307,7 @@ def test_the_planes_diagonal_is_a_diagonal_that_collapsed_trials_do_not_shrink(s
     losses = np.linspace(0.1, 0.1 + 0.1 * spread, 40)
     trials = [with_scalars(trial(n), train_loss=x / 2, val_loss=x) for n, x in enumerate(losses)]
     trials += [with_scalars(trial(40 + n), train_loss=99.0, val_loss=99.0) for n in range(3)]
-    figure = interactive_figures(study(trials))["generalization_plane"]
+    figure = interactive(study(trials))["generalization_plane"]
     layout, diagonal = figure.layout, figure.data[0]
     assert diagonal.name == "no gap"
     assert list(diagonal.x) == list(diagonal.y)
@@ -313,7 +325,7 @@ def test_one_colour_a_type_in_every_figure():
     record = study(
         [trial(n, StopReason.PRUNED if n % 2 else StopReason.MAX_EPOCHS) for n in range(30)]
     )
-    for figure in interactive_figures(record).values():
+    for figure in interactive(record).values():
         for trace in figure.data:
             kind = next((kind for kind in KINDS if trace.legendgroup == str(kind)), None)
             if kind is not None:
@@ -324,7 +336,7 @@ def test_one_colour_a_type_in_every_figure():
 def test_learning_curves_are_those_of_the_record():
     record = study([trial(n, n_epochs=5 + n) for n in range(11)])
     drawn: dict[int, dict[int, float]] = {}
-    for trace in interactive_figures(record)["learning_curves"].data:
+    for trace in interactive(record)["learning_curves"].data:
         if trace.customdata is not None and trace.yaxis == "y2":
             for number, epoch, loss in zip(trace.customdata, trace.x, trace.y, strict=True):
                 if math.isfinite(loss):
@@ -337,7 +349,7 @@ def test_learning_curves_are_those_of_the_record():
 
 def test_very_many_curves_are_thinned_but_keep_their_ends():
     record = study([trial(n, n_epochs=100) for n in range(600)])
-    figure = interactive_figures(record)["learning_curves"]
+    figure = interactive(record)["learning_curves"]
     curves = [trace for trace in figure.data if trace.customdata is not None]
     assert sum(len(trace.x) for trace in curves) <= 3 * MOST_CURVE_POINTS
     assert all(max(trace.x) == 100 and min(trace.x) == 1 for trace in curves)
@@ -347,7 +359,7 @@ def test_the_best_so_far_never_rises_and_ends_at_the_best():
     record = study(
         [trial(n, StopReason.PRUNED if n % 4 else StopReason.MAX_EPOCHS) for n in range(40)]
     )
-    figure = interactive_figures(record)["optimization_history"]
+    figure = interactive(record)["optimization_history"]
     line = next(trace for trace in figure.data if trace.name == "best so far")
     assert (np.diff(line.y) <= 0).all()
     assert (np.diff(line.x) >= 0).all()
@@ -368,7 +380,7 @@ def test_the_best_so_far_never_rises_and_ends_at_the_best():
 )
 def test_a_few_wild_values_are_left_off_the_axis_and_counted(gaps, note):
     wild = [with_scalars(trial(40 + n), gap=gap) for n, gap in enumerate(gaps)]
-    figure = interactive_figures(study([*(trial(n) for n in range(40)), *wild]))["dropout"]
+    figure = interactive(study([*(trial(n) for n in range(40)), *wild]))["dropout"]
     axis = figure.layout.yaxis2
     assert (figure.layout.title.subtitle.text or None) == note
     assert axis.title.text == "gap<br>(validation - training loss)"
@@ -379,8 +391,8 @@ def test_a_few_wild_values_are_left_off_the_axis_and_counted(gaps, note):
 def test_losses_over_decades_get_a_log_axis_with_its_ticks_in_full():
     near = study([trial(n) for n in range(7)])
     far = study([with_scalars(each, val_loss=10.0**each.number) for each in near.trials])
-    assert interactive_figures(near)["dropout"].layout.yaxis.type == "linear"
-    figures = interactive_figures(far)
+    assert interactive(near)["dropout"].layout.yaxis.type == "linear"
+    figures = interactive(far)
     assert figures["dropout"].layout.yaxis.type == "log"
     # Without a format plotly writes 5 for 0.05.
     axes = [
@@ -404,7 +416,7 @@ def test_epochs_trained_and_saved_add_up():
 
 def test_bars_show_the_epochs():
     record = study([trial(n, StopReason.PRUNED, n_epochs=10) for n in range(5)])
-    bars = {trace.name: list(trace.x) for trace in interactive_figures(record)["epochs"].data}
+    bars = {trace.name: list(trace.x) for trace in interactive(record)["epochs"].data}
     assert bars == {"trained": [10] * 5, "saved by pruning": [40] * 5}
 
 
@@ -438,8 +450,8 @@ def test_finalists_are_drawn_once_two_of_them_can_be_compared():
         assert finalists_plots(confirmed(SHAPES[shape])) == []
     assert finalists_plots(study([])) == []
     record = confirmed(SHAPES["unfinished"])
-    assert set(interactive_figures(record)) == NAMES | {"finalists"}
-    assert set(study_figures(record)) == {f"{name}.png" for name in NAMES | {"finalists"}}
+    assert set(interactive(record)) == NAMES | {"finalists"}
+    assert set(images_of(record)) == {f"{name}.png" for name in NAMES | {"finalists"}}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -454,7 +466,7 @@ def test_finalists_of_any_shape_can_be_drawn(shape):
 
 
 def test_names_of_finalists_are_no_markup():
-    figure = interactive_figures(confirmed(SHAPES["names of any kind"]))["finalists"]
+    figure = interactive(confirmed(SHAPES["names of any kind"]))["finalists"]
     words = [*figure.layout.yaxis.ticktext, *(name for t in figure.data for name in t.text or ())]
     assert sum("&lt;script&gt;" in each for each in words) == 3  # beside both panels' markers too
     assert not any("<script>" in each for each in words)
@@ -462,7 +474,7 @@ def test_names_of_finalists_are_no_markup():
 
 @pytest.mark.parametrize("shape", ["whole", "two replicates"])
 def test_finalists_stand_where_the_comparison_says(shape):
-    figure = interactive_figures(confirmed(SHAPES[shape]))["finalists"]
+    figure = interactive(confirmed(SHAPES[shape]))["finalists"]
     for metric in ("test_loss", "gap"):
         frame = pairs_frame(SHAPES[shape]).query("against == 'baseline' and metric == @metric")
         drawn = differences(figure, metric)
@@ -476,7 +488,7 @@ def test_finalists_stand_where_the_comparison_says(shape):
 
 
 def test_finalists_keep_their_order_their_types_colour_and_a_line_at_zero():
-    figure = interactive_figures(confirmed(WHOLE))["finalists"]
+    figure = interactive(confirmed(WHOLE))["finalists"]
     # From the top: the axis is turned over.
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     names = [name.replace("<br>", " ") for name in figure.layout.yaxis.ticktext]
@@ -501,18 +513,83 @@ def test_a_wild_interval_is_left_off_the_axis_and_counted():
         else each
         for each in WHOLE.records
     ]
-    figure = interactive_figures(confirmed(replace(WHOLE, records=tuple(records))))["finalists"]
+    figure = interactive(confirmed(replace(WHOLE, records=tuple(records))))["finalists"]
     assert figure.layout.title.subtitle.text == (
         "Test loss: 1 interval reaches beyond the range shown."
     )
     low, high = figure.layout.xaxis.range
     assert -2 < low < 0 < high < 2
-    assert interactive_figures(confirmed(WHOLE))["finalists"].layout.title.subtitle.text == ""
+    assert interactive(confirmed(WHOLE))["finalists"].layout.title.subtitle.text == ""
 
 
 def test_zero_is_on_the_axis_however_far_the_finalists_are_from_it():
     alike = ["winner best_l2", "best_none", "best_l1", "best_elastic_net"]
     of = confirmation(20, ["baseline", *alike], spread=1e-4)
-    figure = interactive_figures(confirmed(of))["finalists"]
+    figure = interactive(confirmed(of))["finalists"]
     for axis in (figure.layout.xaxis, figure.layout.xaxis2):
         assert axis.range[0] < 0 < axis.range[1]
+
+
+def test_the_figure_of_importances_has_both_ways_on_one_scale() -> None:
+    figure = interactive(STUDIES["many"])["importances"]
+    assert [note.text for note in figure.layout.annotations] == ["f-ANOVA", "PED-ANOVA"]
+    names = {"regularization", "lambda", "l1_ratio", "dropout", "patience"}
+    assert {name.replace("<br>", "") for name in figure.layout.yaxis.ticktext} == names
+    assert figure.layout.xaxis.range == figure.layout.xaxis2.range == (0.0, 1.0)
+    for bars in figure.data:
+        assert sum(bars.x) == pytest.approx(1)
+        assert not bars.showlegend
+
+
+def test_importances_of_few_trials_say_so() -> None:
+    few, many = (
+        interactive(study([trial(n) for n in range(count)]))["importances"] for count in (12, 60)
+    )
+    assert "only 12 complete trials" in few.layout.xaxis.title.text
+    assert "(60 complete trials" in many.layout.xaxis.title.text
+
+
+def with_kernels(kernels: dict[int, list[float]]) -> StudyRecord:
+    numbers = {number: np.array(row, dtype=np.float32) for number, row in kernels.items()}
+    return replace(study([trial(n) for n in range(10)]), kernels=numbers)
+
+
+def test_the_weights_of_each_types_best_network_are_counted() -> None:
+    """Zeros are told in words, all others are in the shape: it covers just their share."""
+    best = {str(t.hyperparameters.regularization): t.number for t in with_kernels({}).best_of_types}
+    rows = {best["none"]: [0.5, -0.5, 0.1, 0.2], best["l1"]: [0.0, 0.0, 0.0, 0.7]}
+    figure = interactive(with_kernels(rows))["weights"]
+    told = [note.text for note in figure.layout.annotations]
+    assert told == [
+        f"none, trial {best['none']}: no weight is zero",
+        f"l1, trial {best['l1']}: 75% of 4 weights are zero",
+    ]
+    assert [trace.line.color for trace in figure.data] == [
+        COLOURS[Regularization.NONE],
+        COLOURS[Regularization.L1],
+    ]
+    # Each bin is drawn by two points of its height.
+    assert [sum(trace.y) / 2 for trace in figure.data] == pytest.approx([1.0, 0.25])
+    assert figure.layout.xaxis.range == figure.layout.xaxis2.range
+
+
+def test_a_few_weights_far_away_do_not_hide_the_others() -> None:
+    best = study([trial(n) for n in range(10)]).best_of_types[0].number
+    rows = {best: [*np.linspace(-1, 1, 2000), 1e6]}
+    plot = next(p for p in study_plots(with_kernels(rows)) if p.name == "weights")
+    assert plot.panels[0].x.limits == pytest.approx((-1, 1), rel=0.01)
+    assert plot.note.startswith("3 weights lie beyond") or "beyond the range shown" in plot.note
+    near = next(
+        p for p in study_plots(with_kernels({best: [*np.linspace(-1, 1, 2000), 1.5]}))
+        if p.name == "weights"
+    )  # fmt: skip
+    assert near.panels[0].x.limits == (-1.5, 1.5)
+    assert near.note == ""
+
+
+@pytest.mark.parametrize(
+    "row", [[0.0, 0.0], [np.float32(3e38), -1.0], [np.inf, np.nan, 1.0], [1e-30, 2e-30]]
+)
+def test_weights_of_any_size_can_be_drawn(row: list[float]) -> None:
+    best = study([trial(n) for n in range(10)]).best_of_types[0].number
+    assert "weights.png" in images_of(with_kernels({best: row}))

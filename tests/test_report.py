@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from pipeline.config import parse_config
-from pipeline.figures import interactive_figures
+from pipeline.figures import interactive_figures, study_plots
 from pipeline.report import (
     HOW_TO_READ,
     render,
+    render_figures,
+    shown,
     summary_markdown,
     trials_frame,
     types_frame,
@@ -416,7 +418,7 @@ def test_a_study_of_any_shape_has_a_whole_page(name):
     assert page.open == []
     assert [int(row["data-trial"]) for row in page.rows()] == [t.number for t in record.trials]
     assert not re.search(r"\bnan\b|<NA>|\bNone\b", page.text)
-    assert len(text) < 5e6
+    assert len(text) < 3e6
 
 
 def test_the_page_loads_nothing():
@@ -441,7 +443,7 @@ def test_the_figures_in_the_page_are_those_of_the_study():
     record = replace(STUDIES["many"], confirmation=SHORT)
     page = Page(render(record))
     drawn = json.loads(page.scripts["figures"])
-    figures = interactive_figures(record)
+    figures = interactive_figures(study_plots(record))
     assert set(drawn) == set(figures) == set(HOW_TO_READ)
     places = [attrs["id"] for _, attrs in page.tags if attrs.get("class") == "plot"]
     assert places == [f"plot-{name}" for name in figures]
@@ -467,7 +469,7 @@ def test_text_from_data_stays_text():
     page = Page(text)
     assert page.words["h1"].strip() == HOSTILE
     assert HOSTILE in page.text
-    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert sum(tag == "script" for tag, _ in page.tags) == 4
     assert "<script>alert" not in text
 
 
@@ -511,3 +513,25 @@ def test_cells_sort_by_value_not_by_spelling():
 
 def test_the_same_study_gives_the_same_page():
     assert render(STUDIES["many"]) == render(STUDIES["many"])
+
+
+# --- the page of figures ----------------------------------------------------------------------
+
+
+def test_all_figures_stand_on_a_page_of_their_own():
+    figures = shown(study_plots(STUDIES["many"]))
+    text = render_figures(HOSTILE, figures)
+    page = Page(text)
+    assert page.open == []
+    assert len(text) < 3e6
+    drawn = json.loads(page.scripts["figures"])
+    assert [attrs["value"] for tag, attrs in page.tags if tag == "option"] == list(drawn)
+    assert set(drawn) == set(figures.captions)
+    for title, reading in figures.captions.values():
+        assert title in page.text
+        assert any(attrs.get("data-reading") == reading for _, attrs in page.tags)
+    # It needs no network, and nothing in it ends a script early.
+    assert not [attrs for _, attrs in page.tags if "src" in attrs or "href" in attrs]
+    assert sum(tag == "script" for tag, _ in page.tags) == 4
+    assert HOSTILE in page.text
+    assert "<script>alert" not in text

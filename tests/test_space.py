@@ -216,3 +216,17 @@ class TestRange:
     def test_of_one_value_is_fixed(self) -> None:
         assert Range[float](low=0.0, high=0.0, log=True).fixed
         assert not Range[float](low=0.0, high=0.1).fixed
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [
+        (["none"], ["dropout", "patience"]),
+        (["none", "l1"], ["lambda", "dropout", "patience"]),
+        (["elastic_net"], ["lambda", "l1_ratio", "dropout", "patience"]),
+    ],
+)
+def test_a_space_has_the_ranges_that_apply_to_its_types(kinds: list[str], names: list[str]) -> None:
+    assert list(SearchSpace(regularization=kinds).ranges()) == names
+    without = SearchSpace(regularization=kinds, patience="off").ranges()
+    assert list(without) == names[:-1]

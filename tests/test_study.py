@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -31,7 +32,6 @@ from pipeline.contents import (
     describe_study,
     trial_params,
     trial_record,
-    weights_file,
 )
 from pipeline.data import load_table, split
 from pipeline.population import team
@@ -43,7 +43,8 @@ from pipeline.sampling import first_trials
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.store import run_links
 from pipeline.study import Progress, StudyResult, run_study
-from pipeline.tracking import download, read_study, writing
+from pipeline.tracking import download, read_study, read_weights, writing
+from pipeline.weights import weights_file, with_kernels
 
 SMALL = """
 name = "{name}"
@@ -571,7 +572,8 @@ class TestResume:
 
 def test_the_study_in_memory_is_what_the_store_tells(result: StudyResult) -> None:
     """The report is made from memory; `report RUN_ID` makes the same one from the store alone."""
-    again, record = read_study(result.parent_run_id), result.record
+    uri, record = result.tracking_uri, result.record
+    again = read_study(result.parent_run_id)
     for field in fields(StudyRecord):
         if field.name not in ("trials", "params"):
             assert getattr(again, field.name) == getattr(record, field.name)
@@ -580,8 +582,10 @@ def test_the_study_in_memory_is_what_the_store_tells(result: StudyResult) -> Non
     for one, other in zip(again.trials, record.trials, strict=True):
         for field in fields(TrialRecord):
             assert getattr(one, field.name) == getattr(other, field.name)
-    page = download(mlflow.get_tracking_uri(), result.parent_run_id, "report.html").decode()
-    assert render(again, run_links(again, result.tracking_uri)) == page
+    page = download(uri, result.parent_run_id, "report.html").decode()
+    again = with_kernels(again, partial(read_weights, uri))
+    assert again.kernels
+    assert render(again, run_links(again, uri)) == page
 
 
 def test_a_rate_that_drops_nothing_is_neither_written_nor_remembered(store: Path) -> None:

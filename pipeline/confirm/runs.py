@@ -11,7 +11,6 @@ from pipeline.contents import (
     HISTORY_FILE,
     PREPROCESSING_FILE,
     STATUS,
-    WEIGHTS_FILE,
     EndedRun,
     MetricPoint,
     end_tags,
@@ -19,9 +18,9 @@ from pipeline.contents import (
     history_csv,
     metrics_of,
     params_of,
-    weights_file,
 )
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialResult
+from pipeline.weights import WEIGHTS_FILE, weights_file
 
 
 @dataclass(frozen=True)

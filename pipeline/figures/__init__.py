@@ -8,7 +8,7 @@ the process that trains does without.
 """
 
 from pipeline.figures.plotly_renderer import interactive_figures
-from pipeline.figures.plots import MOST_CURVE_POINTS
+from pipeline.figures.plots import MOST_CURVE_POINTS, study_plots
 from pipeline.figures.record import SAVED, SPENT, epochs_by_type, max_epochs
 from pipeline.figures.style import COLOURS, MARKERS, describe
 
@@ -22,4 +22,5 @@ __all__ = [
     "epochs_by_type",
     "interactive_figures",
     "max_epochs",
+    "study_plots",
 ]

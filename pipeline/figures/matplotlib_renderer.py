@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pipeline.figures.parts import Axis, Panel, Plot
-from pipeline.figures.plots import study_plots
 from pipeline.figures.scales import locator, short
 from pipeline.figures.style import COLOURS, FAINT, GRID, INK, MARKERS
-from pipeline.results import StudyRecord
 from pipeline.space import Regularization
 
 
-def study_figures(record: StudyRecord) -> dict[str, bytes]:
-    """PNG images of a study by file name, for its `figures/` folder. Never empty, never fails."""
-    return {f"{plot.name}.png": image(plot) for plot in study_plots(record)}
+def study_figures(plots: Sequence[Plot]) -> dict[str, bytes]:
+    """PNG images of a study's figures by file name, for its `figures/` folder. Never fails."""
+    return {f"{plot.name}.png": image(plot) for plot in plots}
 
 
 def image(plot: Plot) -> bytes:
@@ -32,6 +31,8 @@ def image(plot: Plot) -> bytes:
     rows, columns = (n_panels, 1) if plot.stacked else (1, n_panels)
     # Names below one another need room, the legend and the axes' own names apart.
     height = max(4.8, 1.9 + 0.34 * plot.rows) if rows == 1 else 3.0 * rows
+    if plot.low:
+        height = 1.6 + 1.4 * rows
     size = (7.0, 6.8) if plot.square else (8.0, height)
     figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
     grid = figure.subplots(
@@ -93,6 +94,9 @@ def _draw(panel: Panel, axes: Axes) -> None:
             # Behind the points, but for what sums them up.
             zorder=3 if line.colour == INK else 1.5,
         )
+        if line.filled:
+            axes.fill_between(line.x, line.y, color=line.colour, alpha=0.25, linewidth=0)
+            axes.set_ylim(bottom=0)
     for cloud in panel.points:
         axes.plot(cloud.x, cloud.y, **_marker(cloud.kind, hollow=cloud.hollow))
     for each in panel.intervals:
@@ -153,11 +157,11 @@ def _legend(plot: Plot) -> list[Line2D | Patch]:
         style = _marker(Regularization.NONE, hollow=True) | {"markeredgecolor": INK}
         handles[reason] = Line2D([], [], label=f"hollow: {reason}", **style)
     for panel in plot.panels:
-        for line in panel.lines:
+        for line in (line for line in panel.lines if not line.filled):
             sample = Line2D([], [], color=line.colour, linewidth=2, label=line.name)
             sample.set_linestyle("--" if line.dash else "-")
             handles[line.name] = sample
-        for bars in panel.bars:
+        for bars in filter(lambda bars: bars.name, panel.bars):
             face = (FAINT, bars.opacity)
             handles[bars.name] = Patch(
                 facecolor=face, edgecolor=INK, hatch=bars.hatch * 2, label=bars.name

@@ -22,7 +22,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Line:
-    """A line; NaN interrupts it. With `numbers`, each of its points belongs to that trial."""
+    """A line; NaN interrupts it.
+
+    With `numbers`, each of its points belongs to that trial. A `filled` one bounds an area above
+    zero, stands alone in its panel and is named by the panel's title, not by a legend.
+    """
 
     name: str
     colour: str
@@ -31,6 +35,7 @@ class Line:
     dash: bool = False
     width: float = 1.8
     numbers: Array | None = None
+    filled: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Bars:
-    """Horizontal bars, one per place on the y axis, stacked on those that came before."""
+    """Horizontal bars, one per place on the y axis, stacked on those that came before.
+
+    Without a name they have no place in the legend.
+    """
 
     name: str
     hatch: str
@@ -99,6 +107,7 @@ class Plot:
     panels: Sequence[Panel]
     stacked: bool = True
     square: bool = False  # a unit is as long on x as it is on y
+    low: bool = False  # panels are half as high as others
 
     @property
     def rows(self) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.figures.parts import Axis, Panel, Plot
-from pipeline.figures.plots import study_plots
 from pipeline.figures.style import COLOURS, FAINT, MARKERS
-from pipeline.results import StudyRecord
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -33,9 +31,9 @@ LAYOUT: dict[str, Any] = {
 }
 
 
-def interactive_figures(record: StudyRecord) -> dict[str, go.Figure]:
-    """The figures of `study_figures` for the report, by the same names without the suffix."""
-    return {plot.name: _figure(plot) for plot in study_plots(record)}
+def interactive_figures(plots: Sequence[Plot]) -> dict[str, go.Figure]:
+    """The figures of `study_figures` for a page, by the same names without the suffix."""
+    return {plot.name: _figure(plot) for plot in plots}
 
 
 def _figure(plot: Plot) -> go.Figure:
@@ -51,21 +49,18 @@ def _figure(plot: Plot) -> go.Figure:
         vertical_spacing=0.06,
         horizontal_spacing=0.06,
     )
-    named: set[str] = set()
+    named = {""}
     for index, panel in enumerate(plot.panels, start=1):
         place = {"row": index, "col": 1} if plot.stacked else {"row": 1, "col": index}
         for trace in (*_bars(panel), *_lines(panel), *_points(panel), *_intervals(panel)):
             # One legend entry stands for a type or a line in all panels.
             group = trace["legendgroup"]
-            figure.add_trace(trace | {"showlegend": group not in named}, **place)
+            figure.add_trace({"showlegend": group not in named} | trace, **place)
             named.add(group)
         figure.update_xaxes(_axis(plot, panel, "x"), **place)
         figure.update_yaxes(_axis(plot, panel, "y"), **place)
-        words = "nothing to show yet" if panel.empty else panel.title
-        at = 0.5 if panel.empty else 1.0
-        refs = {"xref": "x domain", "yref": "y domain"}
-        if words:
-            figure.add_annotation(text=words, x=at, y=at, showarrow=False, **refs, **place)
+        if panel.empty or panel.title:
+            figure.add_annotation(_words(panel), **place)
     if plot.square:
         # Next to the axes' names and the legend, however wide or narrow the page is.
         figure.update_xaxes(constrain="domain", constraintoward="left")
@@ -73,9 +68,18 @@ def _figure(plot: Plot) -> go.Figure:
     title = {"text": plot.title, "yref": "container", "y": 0.98, "automargin": True}
     title |= {"subtitle": {"text": plot.note}}
     height = 640 if plot.square or (plot.stacked and n_panels > 1) else 440
-    height = max(height, 150 + 36 * plot.rows)
+    height = max(height, 150 + 36 * plot.rows) if not plot.low else 130 + 130 * n_panels
     figure.update_layout(LAYOUT, title=title, height=height)
     return figure
+
+
+def _words(panel: Panel) -> dict[str, Any]:
+    """What is written across a panel: its title, in a corner or, where bars may reach, above."""
+    shape: dict[str, Any] = {"showarrow": False, "xref": "x domain", "yref": "y domain"}
+    if panel.empty:
+        return shape | {"text": "nothing to show yet", "x": 0.5, "y": 0.5}
+    shape |= {"text": panel.title, "x": 1.0, "y": 1.0}
+    return shape | ({"x": 0.0, "yanchor": "bottom"} if panel.bars else {})
 
 
 def _points(panel: Panel) -> Iterator[dict[str, Any]]:
@@ -171,6 +175,8 @@ def _lines(panel: Panel) -> Iterator[dict[str, Any]]:
             # A place among named ticks is no value.
             "hovertemplate": line.name + ("" if panel.y.ticks else " %{y:.4g}") + "<extra></extra>",
         }
+        if line.filled:
+            trace |= {"fill": "tozeroy", "fillcolor": line.colour + "40", "showlegend": False}
         if line.numbers is not None:
             # Many curves: single precision and short integers keep the report small.
             trace |= {
@@ -224,12 +230,16 @@ def _axis(plot: Plot, panel: Panel, which: str) -> dict[str, Any]:
         # Without a format the ticks between powers of ten would be bare digits: 5 for 0.05.
         shape |= {"nticks": 6, "tickformat": "~e" if _lowest(panel, which) < 1e-4 else "~g"}
     if axis.ticks:
-        # Broken where they may be, the names stand side by side on a phone, too.
-        names = [_plain(name).replace("_", "_<br>").replace("\n", "<br>") for name in axis.ticks]
+        names = [_broken(_plain(name)) for name in axis.ticks]
         shape |= {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 0}
     if axis.limits is not None:
         shape["range"] = list(map(math.log10, axis.limits) if axis.log else axis.limits)
     return shape
+
+
+def _broken(name: str) -> str:
+    """A tick's name on lines of its own: long ones stand side by side on a phone, too."""
+    return (name.replace("_", "_<br>") if len(name) > 10 else name).replace("\n", "<br>")
 
 
 def _lowest(panel: Panel, which: str) -> float:

@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.figures.finalists import finalists_plots
+from pipeline.figures.importances import importances_plot
 from pipeline.figures.parts import Axis, Bars, Line, Panel, Plot, Points
 from pipeline.figures.record import epochs_by_type, kinds_of, loss_unit
 from pipeline.figures.scales import drawable, ends, log_helps, near, padded
 from pipeline.figures.style import COLOURS, FAINT, INK
+from pipeline.figures.weights import weights_plot
 from pipeline.results import Array, StudyRecord, TrialRecord, TrialState
 from pipeline.space import Regularization
 
@@ -31,7 +33,9 @@ def study_plots(record: StudyRecord) -> list[Plot]:
         _against(record, "lambda", "lambda", _penalized_lambda),
         _against(record, "dropout", "dropout rate", lambda trial: trial.hyperparameters.dropout),
         _against(record, "patience", "patience (epochs)", _patience),
+        importances_plot(record),
         _curves(record),
+        weights_plot(record),
         _optimization_history(record),
         _epochs(record),
     ]

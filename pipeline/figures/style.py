@@ -25,6 +25,9 @@ MARKERS: dict[Regularization, tuple[str, str]] = {
 
 INK, FAINT, GRID = "#222222", "#8c8c8c", "#e6e6e6"
 
+# What belongs to no type, of the same palette.
+ACCENT = "#56B4E9"
+
 
 def spelled(role: str) -> str:
     """A finalist's name in words: `winner without penalty`."""

@@ -2,9 +2,10 @@
 
 from pipeline.report.answer import unregularized
 from pipeline.report.doubts import doubts
+from pipeline.report.figures import HOW_TO_READ, render_figures, shown
 from pipeline.report.finalists import short_table
 from pipeline.report.frames import trials_frame, types_frame
-from pipeline.report.page import HOW_TO_READ, render
+from pipeline.report.page import render
 from pipeline.report.summary import summary_markdown
 from pipeline.report.verdict import verdict
 
@@ -12,7 +13,9 @@ __all__ = [
     "HOW_TO_READ",
     "doubts",
     "render",
+    "render_figures",
     "short_table",
+    "shown",
     "summary_markdown",
     "trials_frame",
     "types_frame",

@@ -53,17 +53,7 @@ def types_of(record: StudyRecord) -> list[Regularization]:
 def ranges_of(record: StudyRecord) -> dict[str, Range[int] | Range[float]]:
     """The space's ranges by hyperparameter, none without a legible study file."""
     config = config_of(record)
-    if config is None:
-        return {}
-    space = config.search_space
-    named = {
-        "lambda": space.lambda_,
-        "l1_ratio": space.l1_ratio,
-        "dropout": space.dropout,
-        "patience": space.patience,
-        "learning_rate": space.learning_rate,
-    }
-    return {key: each for key, each in named.items() if isinstance(each, Range)}
+    return config.search_space.ranges() if config else {}
 
 
 def range_text(each: Range[int] | Range[float]) -> str:

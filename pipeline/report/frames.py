@@ -76,7 +76,8 @@ def types_frame(record: StudyRecord) -> pd.DataFrame:
         [trial for trial in record.complete if trial.hyperparameters.regularization is kind]
         for kind in kinds
     ]
-    best = [trials[0] if trials else None for trials in complete]
+    of_kind = {trial.hyperparameters.regularization: trial for trial in record.best_of_types}
+    best = [of_kind.get(kind) for kind in kinds]
     chosen = [trial.hyperparameters if trial else None for trial in best]
     return pd.DataFrame(
         {

@@ -10,7 +10,13 @@ reads them back, `registry` is the model registry.
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri
 from pipeline.tracking.opening import Opened, get_ready, open_study, warm_up
-from pipeline.tracking.reading import LoggedTraining, read_model, read_study, read_training
+from pipeline.tracking.reading import (
+    LoggedTraining,
+    read_model,
+    read_study,
+    read_training,
+    read_weights,
+)
 from pipeline.tracking.writing import (
     close_study,
     delete_runs,
@@ -34,6 +40,7 @@ __all__ = [
     "read_model",
     "read_study",
     "read_training",
+    "read_weights",
     "tracking_uri",
     "warm_up",
     "write_runs",

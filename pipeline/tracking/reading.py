@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from pipeline.contents import (
     PREPROCESSING_FILE,
     STATUS,
     STUDY_FILE,
-    WEIGHTS_FILE,
     read_history,
 )
 from pipeline.results import (
@@ -44,6 +44,7 @@ from pipeline.tracking.client import (
     require_store,
     tracking_uri,
 )
+from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,6 +148,18 @@ def read_model(run_id: str) -> tuple[StudyConfig, bytes, str]:
         owner = run if run.data.tags.get("stage") == "confirm" else parent
         preprocessing = download(uri, owner.info.run_id, PREPROCESSING_FILE).decode()
         return config, download(uri, run_id, WEIGHTS_FILE), preprocessing
+
+
+def read_weights(uri: str, run_ids: Sequence[str]) -> dict[str, bytes]:
+    """The `weights.pt` of runs by their ids, without those whose file is gone."""
+    from mlflow.exceptions import MlflowException
+
+    found = {}
+    for run_id in run_ids:
+        # Weights are the first that a person deletes to save space.
+        with suppress(MlflowException, OSError):
+            found[run_id] = download(uri, run_id, WEIGHTS_FILE)
+    return found
 
 
 def study_record(client: MlflowClient, run: Run, trials: Iterable[TrialRecord]) -> StudyRecord:

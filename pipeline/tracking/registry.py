@@ -22,10 +22,11 @@ from pipeline.champion.choice import Champion
 from pipeline.champion.code import requirements, write_code
 from pipeline.champion.folder import Network, write_champion
 from pipeline.champion.notes import notes
-from pipeline.contents import PREPROCESSING_FILE, WEIGHTS_FILE
+from pipeline.contents import PREPROCESSING_FILE
 from pipeline.data import Preprocessing, Task
 from pipeline.store import TrackingError, impatient, named_failure
 from pipeline.tracking.client import Parent, client_of
+from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -28,7 +29,8 @@ from pipeline.reproduce import reproduce
 from pipeline.results import ReplicateRecord
 from pipeline.store import run_links
 from pipeline.study import Progress, StudyResult, run_study
-from pipeline.tracking import download, read_study
+from pipeline.tracking import download, read_study, read_weights
+from pipeline.weights import with_kernels
 
 STUDY = """
 name = "{name}"
@@ -270,8 +272,9 @@ def as_text(result: StudyResult) -> dict[str, str]:
 
 def assert_report_can_be_rebuilt(result: StudyResult) -> None:
     page = download(result.tracking_uri, result.parent_run_id, "report.html").decode()
-    record = read_study(result.parent_run_id)
-    assert render(record, run_links(record, result.tracking_uri)) == page
+    uri = result.tracking_uri
+    record = with_kernels(read_study(result.parent_run_id), partial(read_weights, uri))
+    assert render(record, run_links(record, uri)) == page
 
 
 def stop_after(n_trained: int) -> Callable[[Progress], None]:
