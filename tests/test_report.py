@@ -407,6 +407,10 @@ def test_what_weakens_the_answer_is_a_warning(record, warning):
     assert any(warning in line for line in warnings_of(record))
 
 
+def unpacked(text: str) -> str:
+    return gzip.decompress(base64.b64decode(text, validate=True)).decode()
+
+
 # --- the page ---------------------------------------------------------------------------------
 
 
@@ -435,14 +439,13 @@ def test_plotly_is_in_the_page_once_and_whole():
     from plotly.offline import get_plotlyjs
 
     page = Page(render(STUDIES["one trial"]))
-    packed = base64.b64decode(page.scripts["plotly"], validate=True)
-    assert gzip.decompress(packed).decode() == get_plotlyjs()
+    assert unpacked(page.scripts["plotly"]) == get_plotlyjs()
 
 
 def test_the_figures_in_the_page_are_those_of_the_study():
     record = replace(STUDIES["many"], confirmation=SHORT)
     page = Page(render(record))
-    drawn = json.loads(page.scripts["figures"])
+    drawn = json.loads(unpacked(page.scripts["figures"]))
     figures = interactive_figures(study_plots(record))
     assert set(drawn) == set(figures) == set(HOW_TO_READ)
     places = [attrs["id"] for _, attrs in page.tags if attrs.get("class") == "plot"]
@@ -505,10 +508,34 @@ def test_the_best_trial_is_marked_once():
 
 
 def test_cells_sort_by_value_not_by_spelling():
-    page = Page(render(study([trial(1, lambda_=1e-6), trial(2, FAILED)])))
+    page = Page(render(study([trial(1, lambda_=1.234567e-6), trial(2, FAILED, lambda_=1e-6)])))
     keys = [attrs["data-key"] for tag, attrs in page.tags if tag == "td" and "data-key" in attrs]
-    assert "1e-06" in keys
+    assert "1.234567e-06" in keys  # shown with four digits
+    assert "1e-06" not in keys  # shown as it is
     assert "" in keys  # what a failed trial does not have
+
+
+def test_a_page_of_a_thousand_trials_has_them_all_and_is_small():
+    rng = np.random.default_rng(0)
+    losses = rng.uniform(0.3, 0.9, 1000)
+    trials = [
+        trial(n, val_loss=float(loss), dropout=float(loss / 2)) for n, loss in enumerate(losses)
+    ]
+    text = render(study(trials), {each.number: f"/#/runs/{each.number:032x}" for each in trials})
+    page = Page(text)
+    assert len(text) < 3e6
+    more = Page(unpacked(page.scripts["more-trials"]))
+    numbers = [int(row["data-trial"]) for row in (*page.rows(), *more.rows())]
+    assert numbers == list(range(1000))
+    assert [attrs["href"] for tag, attrs in more.tags if tag == "a"][-1] == f"/#/runs/{999:032x}"
+
+
+def test_rows_out_of_sight_are_escaped_too():
+    trials = [replace(trial(n), run_id="r") for n in range(301)]
+    page = Page(render(study(trials), {300: "/#/runs/" + HOSTILE}))
+    more = unpacked(page.scripts["more-trials"])
+    assert "<script" not in more
+    assert [attrs["href"] for tag, attrs in Page(more).tags if tag == "a"] == ["/#/runs/" + HOSTILE]
 
 
 def test_the_same_study_gives_the_same_page():
@@ -524,7 +551,7 @@ def test_all_figures_stand_on_a_page_of_their_own():
     page = Page(text)
     assert page.open == []
     assert len(text) < 3e6
-    drawn = json.loads(page.scripts["figures"])
+    drawn = json.loads(unpacked(page.scripts["figures"]))
     assert [attrs["value"] for tag, attrs in page.tags if tag == "option"] == list(drawn)
     assert set(drawn) == set(figures.captions)
     for title, reading in figures.captions.values():

@@ -10,6 +10,8 @@ from pipeline.results import Array, StudyRecord
 # PED-ANOVA wants five trials in the best tenth (Optuna's documentation of its evaluator).
 ENOUGH = 50
 
+WHY_NOT = "fewer than ten complete trials that differ: too few to tell"
+
 
 def importances_plot(record: StudyRecord) -> Plot:
     """f-ANOVA and PED-ANOVA side by side: where they disagree, neither is to be trusted alone."""
@@ -22,7 +24,7 @@ def importances_plot(record: StudyRecord) -> Plot:
         found = importances(record.complete, config.search_space, config.seed)
     title = "Which hyperparameters mattered"
     if found is None:
-        return Plot("importances", title, [Panel(Axis(""), Axis(""))])
+        return Plot("importances", title, [Panel(Axis(""), Axis(""), title=WHY_NOT)])
     few = "only " if found.n_trials < ENOUGH else ""
     # On both sides to 1, so that the two can be held against each other.
     label = f"share of importance\n({few}{found.n_trials} complete trials)"

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from pipeline.figures.parts import Axis, Panel, Plot
+from pipeline.figures.parts import NOTHING, Axis, Panel, Plot
 from pipeline.figures.scales import locator, short
 from pipeline.figures.style import COLOURS, FAINT, GRID, INK, MARKERS
 from pipeline.space import Regularization
@@ -68,12 +68,13 @@ def _draw(panel: Panel, axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(panel.title, fontsize=10, loc="left")
     axes.tick_params(labelsize=9)
     if panel.empty:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "nothing to show yet", ha="center", transform=axes.transAxes)
+        words = panel.title or NOTHING
+        axes.text(0.5, 0.5, words, ha="center", transform=axes.transAxes)
         return
+    axes.set_title(panel.title, fontsize=10, loc="left")
     left: Any = 0
     for bars in panel.bars:
         # A colour's own alpha leaves the hatch as dark as it is.

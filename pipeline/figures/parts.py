@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pipeline.results import Array
 from pipeline.space import Regularization
 
+# What an empty panel without a title says.
+NOTHING = "nothing to show yet"
+
 
 @dataclass(frozen=True)
 class Points:

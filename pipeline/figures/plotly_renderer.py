@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.figures.parts import Axis, Panel, Plot
+from pipeline.figures.parts import NOTHING, Axis, Panel, Plot
 from pipeline.figures.style import COLOURS, FAINT, MARKERS
+from pipeline.results import Array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -77,7 +79,7 @@ def _words(panel: Panel) -> dict[str, Any]:
     """What is written across a panel: its title, in a corner or, where bars may reach, above."""
     shape: dict[str, Any] = {"showarrow": False, "xref": "x domain", "yref": "y domain"}
     if panel.empty:
-        return shape | {"text": "nothing to show yet", "x": 0.5, "y": 0.5}
+        return shape | {"text": panel.title or NOTHING, "x": 0.5, "y": 0.5}
     shape |= {"text": panel.title, "x": 1.0, "y": 1.0}
     return shape | ({"x": 0.0, "yanchor": "bottom"} if panel.bars else {})
 
@@ -94,9 +96,9 @@ def _points(panel: Panel) -> Iterator[dict[str, Any]]:
             "mode": "markers",
             "name": f"{cloud.kind}, pruned" if cloud.hollow else str(cloud.kind),
             "legendgroup": str(cloud.kind),
-            "x": cloud.x,
-            "y": cloud.y,
-            "customdata": np.array(cloud.numbers),
+            "x": _single(cloud.x),
+            "y": _single(cloud.y),
+            "customdata": np.array(cloud.numbers, dtype=np.int32),
             "hovertemplate": f"trial %{{customdata}}{words(panel.x, 'x')}{words(panel.y, 'y')}",
             "marker": {
                 "color": COLOURS[cloud.kind],
@@ -178,16 +180,24 @@ def _lines(panel: Panel) -> Iterator[dict[str, Any]]:
         if line.filled:
             trace |= {"fill": "tozeroy", "fillcolor": line.colour + "40", "showlegend": False}
         if line.numbers is not None:
-            # Many curves: single precision and short integers keep the report small.
+            # Many curves: short integers keep the report small, as single precision does.
             trace |= {
                 "x": line.x.astype(np.int32),
-                "y": line.y.astype(np.float32),
+                "y": _single(line.y),
                 "customdata": line.numbers.astype(np.int32),
                 "opacity": 0.7,
                 "hovertemplate": f"trial %{{customdata}}, {line.name}<br>epoch %{{x}}<br>"
                 "loss %{y:.4g}<extra></extra>",
             }
         yield trace
+
+
+def _single(values: Array) -> NDArray[np.floating]:
+    """Values in single precision, unless some are beyond it: more than a screen shows."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    limits = np.finfo(np.float32)
+    fits = not sizes.size or (sizes.min() > limits.tiny and sizes.max() < limits.max)
+    return values.astype(np.float32) if fits else values
 
 
 def _bars(panel: Panel) -> Iterator[dict[str, Any]]:

@@ -115,9 +115,10 @@ def number(value: float) -> str:
 
 
 def cell(value: Any) -> dict[str, Any]:
-    """What a cell says, the value that it is sorted by, and whether it holds words."""
+    """What a cell says, what it is sorted by if that is more, and whether it holds words."""
     if isinstance(value, str):
-        return {"text": value, "key": value, "words": True}
+        return {"text": value, "key": None, "words": True}
     if pd.isna(value):
         return {"text": MISSING, "key": "", "words": False}
-    return {"text": number(value), "key": repr(float(value)), "words": False}
+    text, key = number(value), f"{value:.8g}"
+    return {"text": text, "key": None if float(key) == float(text) else key, "words": False}

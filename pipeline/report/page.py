@@ -13,11 +13,14 @@ from pipeline.report.caveats import caveats
 from pipeline.report.confirmation import confirmation_section
 from pipeline.report.doubts import doubts
 from pipeline.report.facts import facts, types_of
-from pipeline.report.figures import Shown, plotly_bundle, shown, template
+from pipeline.report.figures import Shown, packed, plotly_bundle, shown, template
 from pipeline.report.frames import cell, number, scalar, trials_frame, types_frame
 from pipeline.report.verdict import verdict
 from pipeline.results import StudyRecord, TrialState
 from pipeline.space import Regularization
+
+# So many rows of the table of trials stand in the page as they are; more are packed, like figures.
+ROWS_IN_SIGHT = 300
 
 
 def render(
@@ -45,10 +48,11 @@ def render(
         # It stands in the confirmation's own section.
         finalists_figure=captions.pop("finalists", None),
         figures=[(name, *caption) for name, caption in captions.items()],
-        # No "<" is left in either, so nothing in them can end their script element.
-        figures_json=figures.json,
+        packed_figures=figures.packed,
         plotly=plotly_bundle(),
         trials=_trials_table(record, links or {}),
+        packed=packed,
+        rows_in_sight=ROWS_IN_SIGHT,
         best_number=None if record.best is None else record.best.number,
         reference=unregularized(record),
         states=[str(state) for state in TrialState],
