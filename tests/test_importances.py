@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.importances import FEWEST, Importances, importances
+from pipeline.importances import (
+    FEWEST,
+    MOST_FOR_F_ANOVA,
+    Importances,
+    _thinned,
+    importances,
+)
 from pipeline.results import History, StopReason, TrialRecord, TrialState
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 
@@ -95,3 +101,12 @@ def test_the_same_study_has_the_same_importances() -> None:
     trials = study(40, lambda each: each.dropout + each.patience / 30)
     first, again = (shares(importances(trials, SearchSpace(), seed=3)) for _ in range(2))
     assert first == again
+
+
+def test_a_long_study_is_thinned_over_all_of_its_length() -> None:
+    trials = study(1000, lambda each: each.dropout)
+    kept = [each.number for each in _thinned(trials[::-1])]
+    assert len(kept) == MOST_FOR_F_ANOVA
+    assert (kept[0], kept[-1]) == (0, 999)
+    assert max(np.diff(kept)) <= 6
+    assert _thinned(trials[:7]) == trials[:7]
