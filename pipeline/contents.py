@@ -271,17 +271,21 @@ def params_of(chosen: Hyperparameters, has_dropout: bool) -> dict[str, str]:
 def trial_record(trial: FinishedTrial, run_id: str) -> TrialRecord:
     """A trial as the tracking store will tell of it, without asking the store."""
     result = trial.result
-    chosen = result.hyperparameters
     return TrialRecord(
         number=trial.number,
         run_id=run_id,
         state=result.state,
         stop_reason=result.stop_reason,
-        hyperparameters=chosen if trial.has_dropout else replace(chosen, dropout=0.0),
+        hyperparameters=logged(result.hyperparameters, trial.has_dropout),
         replicate=result.replicate,
         history=_finite_part(result.history),
         scalars=final_values(result),
     )
+
+
+def logged(chosen: Hyperparameters, has_dropout: bool) -> Hyperparameters:
+    """What a run tells of them: no rate where nothing drops out."""
+    return chosen if has_dropout else replace(chosen, dropout=0.0)
 
 
 def read_history(content: bytes) -> History:

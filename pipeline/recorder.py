@@ -71,11 +71,10 @@ class Recorder:
         """The study's parent run, waited for; raises as `look` does."""
         return self.wait(self._opening)
 
-    def forget(self, numbers: set[int]) -> StudyRecord:
-        """Deletes runs of trials that were tracked but never told; returns what is left."""
+    def recover(self, run_ids: Mapping[int, str]) -> StudyRecord:
+        """Puts a resumed study's runs in order and reads them: see `tracking.recover_study`."""
         parent = self.opened().parent
-        self.wait(writer.submit(tracking.forget_trials, parent, numbers))
-        return self.wait(writer.submit(tracking.read_study, parent.run_id, parent.uri))
+        return self.wait(writer.submit(tracking.recover_study, parent, run_ids))
 
     def log(self, trial: FinishedTrial, weights: bytes) -> Future[str]:
         """Hands a trial over; `wait` for what is returned before Optuna's journal is told."""

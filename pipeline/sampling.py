@@ -3,7 +3,7 @@
 There are two Optuna studies. The sampler works on one in memory, which hears of a result at once:
 what is asked depends on epochs alone, not on how fast a disk is, so the same seed gives the same
 study. The other is the journal: it outlives the process, and believes a trial finished only after
-its run is. Nothing is ever read from it but by a resume, which fills the one in memory from it.
+its run is. Nothing is ever read from it but by a resume, which asks again what was asked.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import StudyConfig
-from pipeline.results import TrialResult, TrialState
+from pipeline.results import TrialRecord, TrialResult, TrialState
 from pipeline.space import Hyperparameters, SearchSpace
 
 OPTUNA_STATE = {
@@ -33,6 +35,9 @@ OPTUNA_STATE = {
 # goes on with the second: the best half of them, from which it takes its 25 good ones, and the
 # newest half.
 MOST_REMEMBERED, REMEMBERED = 500, 250
+
+# Where the journal notes the run of a finished trial.
+RUN_ID = "mlflow_run_id"
 
 
 class Sampling:
@@ -49,26 +54,40 @@ class Sampling:
         self._memory = optuna.create_study(direction="minimize")
         self._running: dict[int, optuna.Trial] = {}
         self._unwritten: list[FrozenTrial] = []
+        self._before: list[FrozenTrial] = []
         self.n_asked = 0
 
     def ask(self) -> tuple[int, Hyperparameters]:
         """The next trial's number and hyperparameters."""
         number = self.n_asked
-        self._memory.sampler = make_sampler(self._seed, number)
-        if number < len(self._first):
-            self._memory.enqueue_trial(self._space.free_parameters(self._first[number]))
-        trial = self._memory.ask()
+        trial = self._asked_before() if number < self.n_asked_before else self._ask()
         hyperparameters = self._space.suggest(trial)
-        asked = optuna.trial.create_trial(
-            state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions
-        )
-        if self._journal is None:
-            self._unwritten.append(asked)
-        else:
-            self._journal.add_trial(asked)
+        if number >= self.n_asked_before:
+            asked = _as_asked(trial.params, trial.distributions)
+            if self._journal is None:
+                self._unwritten.append(asked)
+            else:
+                self._journal.add_trial(asked)
         self._running[number] = trial
         self.n_asked += 1
         return number, hyperparameters
+
+    @property
+    def n_asked_before(self) -> int:
+        """How many trials the journal of a resumed study knows: they are the first to be asked."""
+        return len(self._before)
+
+    def _ask(self) -> optuna.Trial:
+        self._memory.sampler = make_sampler(self._seed, self.n_asked)
+        if self.n_asked < len(self._first):
+            self._memory.enqueue_trial(self._space.free_parameters(self._first[self.n_asked]))
+        return self._memory.ask()
+
+    def _asked_before(self) -> optuna.Trial:
+        """The same trial again, without the sampler: it need not be the same to the last bit."""
+        known = self._before[self.n_asked]
+        self._memory.add_trial(_as_asked(known.params, known.distributions))
+        return optuna.Trial(self._memory, self._memory.get_trials(deepcopy=False)[-1]._trial_id)
 
     def open_journal(self, path: Path) -> None:
         """Begins the journal, or opens it; what was asked before is written to it first."""
@@ -81,35 +100,37 @@ class Sampling:
         """Whether it is open: only then can a trial be recorded."""
         return self._journal is not None
 
-    def tell(self, number: int, result: TrialResult) -> None:
+    def tell(self, number: int, result: TrialResult | TrialRecord) -> None:
         """Tells the sampler how an asked trial ended; the journal does not hear of it yet."""
         _tell(self._memory, self._running.pop(number), result)
         finished = self._memory.get_trials(deepcopy=False, states=tuple(OPTUNA_STATE.values()))
         if len(finished) > MOST_REMEMBERED:
             self._remember(finished)
 
-    def record(self, number: int, result: TrialResult, run_id: str) -> None:
-        """Tells the journal of a trial whose run is finished."""
+    def record(self, number: int, result: TrialResult | TrialRecord, run_id: str) -> None:
+        """Tells the journal of a trial whose run is finished, unless it knows."""
         assert self._journal is not None
+        if number < self.n_asked_before and self._before[number].state.is_finished():
+            return
         study_id = self._journal._study_id
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         trial = optuna.Trial(self._journal, trial_id)
-        trial.set_user_attr("mlflow_run_id", run_id)
+        trial.set_user_attr(RUN_ID, run_id)
         _tell(self._journal, trial, result)
 
-    def recover(self) -> list[tuple[int, Hyperparameters]]:
-        """Fills the sampler's memory from the journal: what was asked and never told comes back."""
+    def recover(self) -> dict[int, str]:
+        """Takes up an opened journal: what it knows is what `ask` begins with.
+
+        Returns:
+            The runs of the trials that it believes finished, by trial number.
+        """
         assert self._journal is not None
-        asked = self._journal.get_trials(deepcopy=False)
-        self.n_asked = len(asked)
-        self._memory.add_trials(asked)
-        for old, new in zip(asked, self._memory.get_trials(deepcopy=False), strict=True):
-            if new.state is OptunaState.RUNNING:
-                self._running[old.number] = optuna.Trial(self._memory, new._trial_id)
-        finished = [trial for trial in asked if trial.state.is_finished()]
-        if len(finished) > MOST_REMEMBERED:
-            self._remember(finished)
-        return [(number, self._space.suggest(trial)) for number, trial in self._running.items()]
+        self._before = self._journal.get_trials(deepcopy=False)
+        return {
+            trial.number: trial.user_attrs[RUN_ID]
+            for trial in self._before
+            if RUN_ID in trial.user_attrs
+        }
 
     def _remember(self, finished: list[FrozenTrial]) -> None:
         """Starts the memory anew, with some of the finished trials and all that run."""
@@ -168,7 +189,13 @@ def _open_journal(path: Path, name: str) -> tuple[JournalStorage, optuna.Study]:
     )
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+def _as_asked(params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=OptunaState.RUNNING, params=params, distributions=distributions
+    )
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult | TrialRecord) -> None:
     if result.state is TrialState.PRUNED:
         # One report gives the sampler the value that Optuna keeps of a pruned trial.
         trial.report(result.val_loss, step=len(result.history))

@@ -31,6 +31,7 @@ from pipeline.confirm.runs import finalist_runs
 from pipeline.contents import (
     FinishedTrial,
     describe_study,
+    logged,
     trial_record,
 )
 from pipeline.data import Table, drawable_replicates, load_table, split
@@ -38,7 +39,16 @@ from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer
-from pipeline.results import Confirmation, Point, StopReason, StudyRecord, TrialRecord, TrialState
+from pipeline.replay import Replay
+from pipeline.results import (
+    Confirmation,
+    Point,
+    StopReason,
+    StudyRecord,
+    TrialRecord,
+    TrialResult,
+    TrialState,
+)
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened
@@ -207,7 +217,8 @@ class Search:
     ended: deque[FinishedTrial] = field(default_factory=deque)
     written: deque[tuple[FinishedTrial, Future[str]]] = field(default_factory=deque)
     records: list[TrialRecord] = field(default_factory=list)
-    again: deque[tuple[int, Hyperparameters]] = field(default_factory=deque)
+    before: dict[int, TrialRecord] = field(default_factory=dict)
+    replay: Replay = field(default_factory=Replay)
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: tuple[int, float] | None = None
     confirmed_before: Confirmation | None = None
@@ -222,16 +233,12 @@ class Search:
 
     def run(self) -> None:
         """The main path."""
-        while self.running or self.again or self.sampling.n_asked < self.config.search.n_trials:
+        while self.running or self._n_unasked:
             with self.timed("ask"):
                 self._fill_free_slots()
-            self.trainer.begin_epoch()
-            # While other processes train: what can be done without them.
-            if self.recorder.look():
-                self._hand_over()
-                self.settle()
-            with self.timed("train"):
-                points = self.trainer.train_epoch()
+            points = self.replay.pass_epoch()
+            if len(points) < len(self.running):
+                points = dict(sorted({**points, **self._train_epoch()}.items()))
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
             self._show_progress()
@@ -241,6 +248,15 @@ class Search:
         import pipeline.report  # noqa: F401
 
         self.settle(wait_for_all=True)
+
+    def _train_epoch(self) -> dict[int, Point]:
+        self.trainer.begin_epoch()
+        # While other processes train: what can be done without them.
+        if self.recorder.look():
+            self._hand_over()
+            self.settle()
+        with self.timed("train"):
+            return self.trainer.train_epoch()
 
     def confirm(self, table: Table, replicates: Sequence[int]) -> Confirmation | None:
         """Trains the finalists on fresh replicates."""
@@ -292,20 +308,14 @@ class Search:
         self.recorder.abandon([written for _, written in self.written])
 
     def recover(self) -> None:
-        """Takes up a study that was cut off: told trials stand, asked ones train again."""
+        """Takes up a study that was cut off: it begins anew, and what ended is played back."""
         opened = self.recorder.opened()
         if not opened.resumed:
             return  # there is nothing to take up: this one begins
         self._begin_journal(opened)
-        self.again.extend(self.sampling.recover())
-        record = self.recorder.forget({number for number, _ in self.again})
-        self.records += record.trials
+        record = self.recorder.recover(self.sampling.recover())
+        self.before = {trial.number: trial for trial in record.trials}
         self.confirmed_before = record.confirmation
-        for trial in self.records:
-            for val_loss in trial.history.val_loss.tolist():
-                self.pruner.report(trial.number, val_loss)
-            self.pruner.finish(trial.number, trial.state)
-            self._count(trial.number, trial.state, trial.val_loss)
 
     def _begin_journal(self, opened: Opened) -> None:
         """Optuna's journal begins once there is a parent run that says where it lies."""
@@ -316,15 +326,36 @@ class Search:
         with self.timed("tell"):
             self.sampling.open_journal(path)
 
-    def _fill_free_slots(self) -> None:
+    @property
+    def _n_unasked(self) -> int:
         # A resumed study may have asked for more trials than it is now to have.
-        unasked = max(0, self.config.search.n_trials - self.sampling.n_asked)
-        to_fill = self.trainer.free_slots[: len(self.again) + unasked]
-        self.trainer.expect(len(to_fill))
+        n_asked = max(self.sampling.n_asked_before, 1 + max(self.before, default=-1))
+        return max(self.config.search.n_trials, n_asked) - self.sampling.n_asked
+
+    def _fill_free_slots(self) -> None:
+        to_fill = [slot for slot in self.trainer.free_slots if slot not in self.replay]
+        to_fill = to_fill[: self._n_unasked]
+        first = self.sampling.n_asked
+        numbers = range(first, first + len(to_fill))
+        self.trainer.expect(sum(number not in self.before for number in numbers))
         for slot in to_fill:
-            number, hyperparameters = self.again.popleft() if self.again else self.sampling.ask()
-            self.trainer.load(slot, hyperparameters)
+            number, hyperparameters = self.sampling.ask()
             self.running[slot] = _Running(number, hyperparameters, _now())
+            before = self._ended_before(number, hyperparameters)
+            if before is None:
+                self.trainer.load(slot, hyperparameters)
+            else:
+                self.replay.load(slot, before)
+
+    def _ended_before(self, number: int, hyperparameters: Hyperparameters) -> TrialRecord | None:
+        """What is known of a trial of a resumed study, None where it must train."""
+        trial = self.before.pop(number, None)
+        known = logged(hyperparameters, self.config.has_dropout)
+        if trial is not None and trial.hyperparameters != known:
+            # Of what the journal lost, the sampler was asked again, and would have another trial.
+            self.recorder.delete([trial.run_id])
+            return None
+        return trial
 
     def _stopped(self, points: dict[int, Point]) -> list[int]:
         """Slots whose trial is over: all report first, so that nobody is judged by half a round."""
@@ -346,14 +377,20 @@ class Search:
 
     def _end(self, slot: int, reason: StopReason) -> None:
         running = self.running.pop(slot)
-        result = self.trainer.unload(slot, reason)
         number = running.number
+        result: TrialResult | TrialRecord
+        if slot in self.replay:
+            result = self.replay.unload(slot)
+            self.records.append(result)
+            self.sampling.record(number, result, result.run_id)
+        else:
+            result = self.trainer.unload(slot, reason)
+            self.ended.append(
+                FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
+            )
         self.pruner.finish(number, result.state)
         with self.timed("tell"):
             self.sampling.tell(number, result)
-        self.ended.append(
-            FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
-        )
         self._count(number, result.state, result.val_loss)
 
     def _count(self, number: int, state: TrialState, val_loss: float) -> None:

@@ -445,6 +445,10 @@ class TestBudget:
         assert max(progress.running for progress in seen) <= population
 
 
+def trials_csv(result: StudyResult) -> bytes:
+    return download(result.tracking_uri, result.parent_run_id, "trials.csv")
+
+
 class TestResume:
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
     def test_an_ended_program_leaves_nothing_running_and_can_go_on(
@@ -477,6 +481,8 @@ class TestResume:
         assert [trial.number for trial in told] == list(range(17))
         assert not any(trial.state is optuna.trial.TrialState.RUNNING for trial in told)
         assert [trial.number for trial in result.record.trials] == list(range(17))
+        undisturbed = run_study(small(store, f"undisturbed-{config.name}"))
+        assert trials_csv(result) == trials_csv(undisturbed)
 
     def test_interrupt_says_so_on_the_parent(self, store: Path) -> None:
         def stop(progress: Progress) -> None:

@@ -5,7 +5,7 @@ study runs: the training process hands over and waits (`recorder`).
 
 `client` is the way to the store, `opening` begins or takes up a study there, `view` prepares what
 the UI shows of it, `writing` writes runs (`transaction`: as one database transaction), `reading`
-reads them back, `registry` is the model registry.
+reads them back, `recovery` does so after a fault, `registry` is the model registry.
 """
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri
@@ -17,10 +17,10 @@ from pipeline.tracking.reading import (
     read_training,
     read_weights,
 )
+from pipeline.tracking.recovery import recover_study
 from pipeline.tracking.writing import (
     close_study,
     delete_runs,
-    forget_trials,
     write_runs,
     write_trial,
 )
@@ -33,7 +33,6 @@ __all__ = [
     "close_study",
     "delete_runs",
     "download",
-    "forget_trials",
     "get_ready",
     "log_file",
     "open_study",
@@ -41,6 +40,7 @@ __all__ = [
     "read_study",
     "read_training",
     "read_weights",
+    "recover_study",
     "tracking_uri",
     "warm_up",
     "write_runs",

@@ -11,7 +11,6 @@ from pipeline.contents import EndedRun, FinishedTrial, trial_run
 from pipeline.tracking.client import (
     PARENT_TAG,
     Parent,
-    children_of,
     client_of,
     context_tags,
     folder_of,
@@ -148,22 +147,6 @@ def _metric(key: str, value: float, timestamp: int, step: int) -> Metric:
     from mlflow.entities import Metric
 
     return Metric(key, value, timestamp, step)
-
-
-def forget_trials(parent: Parent, numbers: set[int]) -> None:
-    """Deletes runs of trials that were tracked but never told: they are trained again.
-
-    The finalists' averages go, too: they are of replicates that may not be all.
-    """
-    client = client_of(parent.uri)
-    for run in children_of(client, parent):
-        tags = run.data.tags
-        unfinished = run.info.status in ("RUNNING", "SCHEDULED")
-        average = tags.get("stage") == "confirm" and "replicate" not in tags
-        if unfinished or average or int(tags.get("trial.number", -1)) in numbers:
-            if unfinished:
-                client.set_terminated(run.info.run_id, "FAILED")
-            client.delete_run(run.info.run_id)
 
 
 def delete_runs(parent: Parent, run_ids: Sequence[str]) -> None:
