@@ -298,6 +298,24 @@ class Confirmation:
         return np.array([found.get(number, np.nan) for number in self.replicates])
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a study was made by, as far as that is known.
+
+    Attributes:
+        command: As a person would type it; None for a study of a notebook or a script.
+        project_command: The same under `mlflow run`; None without it.
+        commit: Of the repository that holds this package; None where it is in none.
+        dirty: Whether tracked files differed from the commit; files that git does not track count
+            as nothing.
+    """
+
+    command: str | None = None
+    project_command: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class StudyRecord:
     """One run of a study as the tracking store tells of it: all that a report may rest on.
@@ -311,6 +329,7 @@ class StudyRecord:
         study_toml: The study file, resolved.
         confirmation: Its finalists on fresh replicates, None before they are known or without
             confirmation.
+        origin: What it was made by.
     """
 
     name: str
@@ -321,6 +340,7 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...]
     study_toml: str
     confirmation: Confirmation | None = None
+    origin: Origin = Origin()
 
     @property
     def complete(self) -> list[TrialRecord]:
