@@ -161,7 +161,14 @@ def run_study(
                     promote=promote,
                 )
             times = {f"time/{phase}": value for phase, value in search.seconds.items()}
-            recorder.finish("complete", {**end.metrics, **times}, end.files, end.note, end.tags)
+            recorder.finish(
+                "complete",
+                {**end.metrics, **times},
+                end.files,
+                end.note,
+                end.tags,
+                end.experiment_note,
+            )
         except BaseException as error:
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
             # ended is told; what was in training stays asked, for a resume to train again.
