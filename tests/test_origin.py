@@ -154,12 +154,14 @@ def run_opened(uri: str, params: dict[str, str], tags: dict[str, str]) -> Run:
     ("params", "entry_point", "expected"),
     [
         (
-            {"seed": "3", "n_trials": "20", "promote": "", "study": "my study.toml"},
+            {"seed": "3", "n_trials": "''", "promote": "", "study": "'my study.toml'"},
             "main",
-            "mlflow run . -P 'study=my study.toml' -P n_trials=20 -P seed=3",
+            "mlflow run . -P 'study=my study.toml' -P seed=3",
         ),
         ({"study": "s.toml"}, "other", "mlflow run . -e other -P study=s.toml"),
         ({"data": "csv:s://u:pw@h"}, "main", "mlflow run . -P 'data=csv:s://u:***@h'"),
+        ({"study": "a b.toml"}, "main", "mlflow run . -P 'study=a b.toml'"),  # as not quoted
+        ({"study": "it's.toml"}, "main", """mlflow run . -P 'study=it'"'"'s.toml'"""),
         ({"study": "s.toml"}, None, None),
     ],
 )

@@ -68,35 +68,38 @@ def _failures(record: StudyRecord) -> Iterator[str]:
 
 
 def _validation(record: StudyRecord) -> Iterator[str]:
-    """Whether the best trial is ahead of the unregularized one by so little as chance explains."""
+    """Whether chance explains how far the best trial is ahead of the unregularized one."""
     best, reference, rows = record.best, unregularized(record), _validation_rows(record)
-    if (
-        best is None
-        or reference is None
-        or best.number == reference.number
-        or not rows
-        or confirmed(record)
-    ):
+    if best is None or reference is None or not rows or confirmed(record):
         return
-    start = f"The validation set may be too small to tell: on its {rows} rows the best trial"
+    if best.number == reference.number:
+        return
+    told = _too_close(best, reference, rows)
+    if told:
+        yield f"The validation set may be too small to tell: on its {rows} rows the best {told}"
+
+
+def _too_close(best: TrialRecord, reference: TrialRecord, rows: int) -> str:
+    """How close two trials are on the same rows, empty where chance does not explain it."""
+    other = f"the unregularized one, trial {reference.number}"
     ahead = rows * (scalar(best, "val_accuracy") - scalar(reference, "val_accuracy"))
     if math.isfinite(ahead):
-        if abs(ahead) < TELLING_ROWS - 0.5:  # a whole number, but for rounding
-            count = f"{abs(ahead):.0f} {'more' if ahead > 0 else 'fewer'}"
-            how = f"as many right as the unregularized one, trial {reference.number}"
-            if abs(ahead) > 0.5:
-                how = f"{count} right than the unregularized one, trial {reference.number}"
-            yield f"{start} has {how}; by chance alone they may differ by {TELLING_ROWS - 1}."
-        return
+        count = round(ahead)
+        if abs(count) >= TELLING_ROWS:
+            return ""
+        how = f"{abs(count)} {'more' if count > 0 else 'fewer'} right than {other}"
+        if count == 0:
+            how = f"as many right as {other}"
+        return f"trial has {how}; by chance alone they may differ by {TELLING_ROWS - 1}."
     if not reference.val_loss > 0:
-        return
-    ahead, share = 1 - best.val_loss / reference.val_loss, 2 * math.sqrt(2 / rows)
-    if abs(ahead) < share:
-        yield (
-            f"{start}'s loss is {abs(ahead):.1%} {'below' if ahead >= 0 else 'above'} that of the "
-            f"unregularized one, trial {reference.number}; by chance alone a loss may be off by "
-            f"{share:.1%}."
-        )
+        return ""
+    below, chance = 1 - best.val_loss / reference.val_loss, 2 * math.sqrt(2 / rows)
+    if abs(below) >= chance:
+        return ""
+    return (
+        f"trial's loss is {abs(below):.1%} {'below' if below >= 0 else 'above'} that of {other}; "
+        f"by chance alone a loss may be off by {chance:.1%}."
+    )
 
 
 def _validation_rows(record: StudyRecord) -> int:

@@ -64,10 +64,20 @@ def project_command(run: Run) -> str | None:
         words += ["-e", entry_point]
     # In one order, whatever the store's is; the study first.
     given = sorted(run.data.params.items(), key=lambda param: (param[0] != "study", param[0]))
-    for key, value in given:
+    for key, quoted in given:
+        value = _unquoted(quoted)
         if value:
             words += ["-P", masked(f"{key}={value}")]
     return shlex.join(words)
+
+
+def _unquoted(value: str) -> str:
+    """MLflow keeps parameters as a shell would be given them."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 else value
 
 
 def commit_of(file: Path) -> tuple[str, bool] | None:
