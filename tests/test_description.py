@@ -133,8 +133,8 @@ def test_before_a_confirmation_is_finished_the_search_answers(of: Confirmation |
         "Without regularization the network overfits: validation loss stands 1.04 above training "
         "loss at its last epoch, 9. Against that, the best trial lowers validation loss by 50% and "
         "lowers the gap by 50% at the epochs kept; this is one split and one seed, not yet "
-        "confirmed. Trial 2 is best (l2, lambda 1.0e-03, dropout 0.20, patience 5): validation "
-        "loss 0.4 at epoch 5, training loss 0.24, gap 0.16."
+        "confirmed. The best is trial 2 (l2, lambda 1.0e-03, dropout 0.20, patience 5): validation "
+        "loss 0.4."
     )
     # What is left out above still stands below.
     assert UNCONFIRMED in summary_markdown(record)

@@ -42,7 +42,7 @@ def answer(record: StudyRecord) -> list[str]:
         ]
     if reference is None:
         return [
-            found(best),
+            _found(best),
             "No trial without regularization gave a value, so there is nothing to hold it against.",
         ]
     if best.number == reference.number:
@@ -51,10 +51,10 @@ def answer(record: StudyRecord) -> list[str]:
         worth = _worth(best, reference)
         if not confirmed(record):
             worth += " This is one split and one seed: it is not yet confirmed."
-    return [found(best), _overfitting(reference), worth]
+    return [_found(best), _overfitting(reference), worth]
 
 
-def found(best: TrialRecord) -> str:
+def _found(best: TrialRecord) -> str:
     """A sentence on the best trial and what it is."""
     return (
         f"Trial {best.number} is best ({describe(best.hyperparameters)}): validation loss "

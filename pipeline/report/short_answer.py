@@ -9,7 +9,7 @@ from pipeline.confirm.guardrails import Verdict, guardrails
 from pipeline.confirm.measures import mean_of, overfits
 from pipeline.confirm.price import search_price
 from pipeline.figures.style import describe
-from pipeline.report.answer import answer, found, gains, judged, unregularized
+from pipeline.report.answer import answer, gains, judged, unregularized
 from pipeline.report.frames import number, scalar
 from pipeline.report.verdict import champion, confirmed, named, verdict
 from pipeline.results import Confirmation, StudyRecord
@@ -51,7 +51,8 @@ def _of_the_search(record: StudyRecord) -> list[str]:
             f"Against that, the best trial {gains(best, reference)}; this is one split and one "
             "seed, not yet confirmed."
         )
-    return [*drift, worth, found(best)]
+    what = f"trial {best.number} ({describe(best.hyperparameters)})"
+    return [*drift, worth, f"The best is {what}: validation loss {number(best.val_loss)}."]
 
 
 def _drift(record: StudyRecord) -> list[str]:
