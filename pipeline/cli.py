@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -135,7 +137,9 @@ def _add_assignments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    chosen = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = build_parser().parse_args(given)
+    chosen.typed = typed(given)
     from pipeline.config import ConfigError
 
     signal.signal(signal.SIGINT, _stop)
@@ -157,6 +161,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
 
 
+def typed(arguments: Sequence[str]) -> str:
+    """The command as a person would type it: without empty options, and without passwords.
+
+    `mlflow run` passes on an empty value for each parameter that was not given.
+    """
+    from pipeline.store import masked
+
+    kept = [masked(each) for each in arguments if not re.fullmatch(r"--[a-z-]+=", each)]
+    return shlex.join(["python", "-m", "pipeline", *kept])
+
+
 def _run(chosen: argparse.Namespace) -> int:
     from pipeline.progress import report_progress
 
@@ -174,7 +189,11 @@ def _run(chosen: argparse.Namespace) -> int:
 
         with report_progress(config, quiet=chosen.quiet) as on_progress:
             result = run_study(
-                config, resume=chosen.resume, promote=chosen.promote, on_progress=on_progress
+                config,
+                resume=chosen.resume,
+                promote=chosen.promote,
+                command=chosen.typed,
+                on_progress=on_progress,
             )
     except (ConfigError, Stopped):
         writer.discard()  # nobody waits for it to get ready

@@ -14,7 +14,7 @@ from pipeline.contents import study_pictures
 from pipeline.data import Rows, Table
 from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, StudyRecord, TrialRecord, TrialState
-from pipeline.store import run_links
+from pipeline.store import run_links, run_page
 from pipeline.tracking.registry import Registration
 from pipeline.tracking.view import links
 from pipeline.weights import with_kernels
@@ -33,6 +33,7 @@ class Conclusion:
         champion: What became of its model; None where there is none.
         files: Artifacts of the parent run, by path.
         note: Its description, in markdown.
+        experiment_note: That of its experiment.
         metrics, tags: Of the whole study.
     """
 
@@ -41,6 +42,7 @@ class Conclusion:
     champion: Registration | None
     files: Mapping[str, bytes]
     note: str
+    experiment_note: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
 
@@ -69,7 +71,14 @@ def conclude(
     from pipeline.confirm.comparison import pairs_frame, summary_frame
     from pipeline.confirm.price import search_price
     from pipeline.figures import study_plots
-    from pipeline.report import render, render_figures, shown, summary_markdown, trials_frame
+    from pipeline.report import (
+        experiment_markdown,
+        render,
+        render_figures,
+        shown,
+        summary_markdown,
+        trials_frame,
+    )
 
     opened = recorder.opened()
     in_order = tuple(sorted(trials, key=lambda trial: trial.number))
@@ -90,19 +99,21 @@ def conclude(
     if champion is not None:
         metrics |= _champion_metrics(champion)
         tags["study.champion"] = champion.finalist.name
-    # First the links: the UI shows three lines, and the others when asked.
-    note = f"{links(record.experiment_id, saved=opened.view)}\n\n{summary_markdown(record)}"
+    to_trials = links(record.experiment_id, saved=opened.view)
+    page = run_page(record.experiment_id, record.run_id)
+    notes = summary_markdown(record, to_trials), experiment_markdown(record, to_trials, page)
     # What is found is told by now: only then is there a model. The writing process registers and
     # draws while this one makes the page.
+    drawn_from = with_kernels(record, recorder.weights_of)
     registering = None if champion is None else recorder.register(champion, promote)
-    plots = study_plots(with_kernels(record, recorder.weights_of))
+    plots = study_plots(drawn_from)
     drawn = writer.submit(study_pictures, plots)
     figures = shown(plots)
     files["report.html"] = render(record, run_links(record, opened.parent.uri), figures).encode()
     files["figures/interactive.html"] = render_figures(record.name, figures).encode()
     registration = None if registering is None else recorder.wait(registering)
     files |= {f"figures/{name}": picture for name, picture in recorder.wait(drawn).items()}
-    return Conclusion(record, frame, registration, files, note, metrics, tags)
+    return Conclusion(record, frame, registration, files, *notes, metrics, tags)
 
 
 def _counts(record: StudyRecord) -> dict[str, float]:

@@ -103,6 +103,7 @@ class Description:
         schema, profile: Of the data set, as MLflow shows them.
         files: The study file, resolved; what was found of each column; what a model must do to a
             row. By name.
+        command: That started it, None from a notebook or a script.
     """
 
     params: Mapping[str, str]
@@ -111,9 +112,12 @@ class Description:
     schema: Mapping[str, Any]
     profile: Mapping[str, Any]
     files: Mapping[str, str]
+    command: str | None = None
 
 
-def describe_study(config: StudyConfig, table: Table, splits: Splits) -> Description:
+def describe_study(
+    config: StudyConfig, table: Table, splits: Splits, command: str | None = None
+) -> Description:
     """The parent run's content, without the data themselves."""
     from pipeline.data import columns_frame
 
@@ -143,6 +147,7 @@ def describe_study(config: StudyConfig, table: Table, splits: Splits) -> Descrip
             COLUMNS_FILE: columns_frame(table, splits).to_csv(index=False),
             PREPROCESSING_FILE: splits.preprocessing.to_json(),
         },
+        command=command,
     )
 
 

@@ -116,10 +116,11 @@ class Recorder:
         files: Mapping[str, bytes] | None = None,
         note: str = "",
         tags: Mapping[str, str] | None = None,
+        experiment_note: str = "",
     ) -> None:
         """Closes the parent run: see `tracking.close_study`."""
         parent = self._opening.result().parent
-        closing = (parent, state, metrics, files, note, tags)
+        closing = (parent, state, metrics, files, note, tags, experiment_note)
         writer.submit(tracking.close_study, *closing).result()
         for ready in self._ready:
             ready.result()

@@ -298,6 +298,24 @@ class Confirmation:
         return np.array([found.get(number, np.nan) for number in self.replicates])
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a study was made by, as far as that is known.
+
+    Attributes:
+        command: As a person would type it; None for a study of a notebook or a script.
+        project_command: The same under `mlflow run`; None without it.
+        commit: Of the repository that holds this package; None where it is in none.
+        dirty: Whether tracked files differed from the commit; files that git does not track count
+            as nothing.
+    """
+
+    command: str | None = None
+    project_command: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class StudyRecord:
     """One run of a study as the tracking store tells of it: all that a report may rest on.
@@ -313,6 +331,7 @@ class StudyRecord:
             confirmation.
         kernels: All weights of a network's kernels in one row, by trial number, of those in
             `best_of_types` whose weights were read.
+        origin: What it was made by.
     """
 
     name: str
@@ -324,6 +343,7 @@ class StudyRecord:
     study_toml: str
     confirmation: Confirmation | None = None
     kernels: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    origin: Origin = Origin()
 
     @property
     def complete(self) -> list[TrialRecord]:

@@ -179,10 +179,16 @@ def ui_command_and_link(uri: str, experiment_id: str, *, view: bool) -> tuple[st
 def run_links(record: StudyRecord, uri: str) -> dict[int, str]:
     """Links to the trials' runs by number; from the UI's root where no server is known."""
     root = masked(uri).rstrip("/") if is_server(uri) else ""
-    place = f"{root}/#/experiments/{record.experiment_id}/runs"
-    # Without the last part the UI opens a run as one of its GenAI mode.
-    mode = "?workflowType=machine_learning"
-    return {trial.number: f"{place}/{trial.run_id}{mode}" for trial in record.trials}
+    return {
+        trial.number: f"{root}/{run_page(record.experiment_id, trial.run_id)}"
+        for trial in record.trials
+    }
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """The UI's page of a run."""
+    # Without the last part the UI would open a run as one of its GenAI mode.
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def ancestor_folders() -> Iterator[Path]:

@@ -121,6 +121,7 @@ def run_study(
     data: pd.DataFrame | None = None,
     resume: bool = False,
     promote: bool = False,
+    command: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
     """Searches `search.n_trials` trials and confirms the finalists, all under one parent run.
@@ -130,6 +131,7 @@ def run_study(
         data: The table, in place of what `data.source` names.
         resume: Continue the newest run of this study in the tracking store, if there is one.
         promote: Give the champion its alias even where the registered one was better.
+        command: That was given to start it, as it is to be repeated, without passwords.
         on_progress: Called after every epoch of the population.
 
     Raises:
@@ -143,7 +145,7 @@ def run_study(
     splits = split(table, config.data, config.seed)
     # What cannot be confirmed is to be said before the search.
     replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
-    description = describe_study(config, table, splits)
+    description = describe_study(config, table, splits, command)
     with (
         held_back() as stop_if_asked,
         closing(PopulationTeam(config, splits)) as trainer,
@@ -169,7 +171,14 @@ def run_study(
                     promote=promote,
                 )
             times = {f"time/{phase}": value for phase, value in search.seconds.items()}
-            recorder.finish("complete", {**end.metrics, **times}, end.files, end.note, end.tags)
+            recorder.finish(
+                "complete",
+                {**end.metrics, **times},
+                end.files,
+                end.note,
+                end.tags,
+                end.experiment_note,
+            )
         except BaseException as error:
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
             # ended is told; what was in training stays asked, for a resume to train again.

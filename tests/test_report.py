@@ -339,7 +339,8 @@ def test_the_summary_tells_data_space_cost_and_how_to_repeat_it():
     assert "1797 rows x 64 features" in text
     assert "digest 0123456789abcdef" in text
     assert "lambda 1e-06 to 0.1, log" in text
-    assert "91 saved by pruning" in text
+    assert "18 epochs trained of the 200 that all trials would have taken; " in text
+    assert "91 saved by early stopping (46%), 91 saved by pruning (46%)" in text
     assert "python -m pipeline reproduce run0" in text
     assert "mlflow run . -P study=study.toml" in text
 
@@ -409,6 +410,86 @@ def test_what_weakens_the_answer_is_a_warning(record, warning):
 
 def unpacked(text: str) -> str:
     return gzip.decompress(base64.b64decode(text, validate=True)).decode()
+
+
+TOO_SMALL = "The validation set may be too small to tell"
+
+
+def ahead(best: float | None, free: float | None, rows: str | None = "114") -> StudyRecord:
+    """A best trial of validation loss 0.4 and an unregularized one of 0.5, by their accuracies."""
+
+    def scored(number: int, accuracy: float | None, **changes: object) -> TrialRecord:
+        each = trial(number, **changes)
+        more = {} if accuracy is None else {"val_accuracy": accuracy}
+        return replace(each, scalars=each.scalars | more)
+
+    record = study(
+        [
+            scored(0, free, val_loss=0.5, dropout=0.0),
+            scored(2, best, val_loss=0.4, dropout=0.3),
+        ]
+    )
+    params = {key: text for key, text in record.params.items() if key != "data.val_rows"}
+    return replace(record, params=params if rows is None else {**params, "data.val_rows": rows})
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    [
+        ((108, 107), "has 1 more right than the unregularized one, trial 0; by chance"),
+        ((112, 107), "has 5 more right than"),
+        ((113, 107), None),
+        ((107, 107), "has as many right as the unregularized one, trial 0; by chance"),
+        ((102, 107), "has 5 fewer right than"),
+        ((101, 107), None),
+    ],
+)
+def test_too_few_rows_that_only_one_has_right_are_a_warning(right, told):
+    """McNemar's exact test: five rows that are all one's have p = 1 / 16, six have p = 1 / 32."""
+    best, free = (count / 114 for count in right)
+    found = [line for line in warnings_of(ahead(best, free)) if TOO_SMALL in line]
+    assert len(found) == (told is not None)
+    if told is not None:
+        assert f"on its 114 rows the best trial {told}" in found[0]
+        assert found[0].endswith("by chance alone they may differ by 5.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("49", "on its 49 rows the best trial's loss is 20.0% below that of the unregularized"),
+        ("49", "one, trial 0; by chance alone a loss may be off by 40.4%."),
+        ("198", "may be off by 20.1%."),
+        ("202", None),  # 2 sqrt(2 / 202) is 0.199, and the losses differ by a fifth
+    ],
+)  # fmt: skip
+def test_without_accuracies_the_losses_are_held_against_their_error(rows, told):
+    found = [line for line in warnings_of(ahead(None, None, rows)) if TOO_SMALL in line]
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        ahead(0.5, 0.5, None),
+        ahead(0.5, 0.5, "?"),
+        ahead(0.5, 0.5, "0"),
+        study([trial(0, val_loss=0.5, dropout=0.0)]),
+        study([trial(0, val_loss=0.4, dropout=0.0), trial(2, val_loss=0.5)]),
+        study([trial(1)]),
+        study([trial(n, PRUNED) for n in range(5)]),
+        study([trial(0, val_loss=0.0), trial(2, val_loss=-1.0)]),
+        replace(ahead(0.5, 0.5), confirmation=SHORT),
+    ],
+)
+def test_where_there_is_nothing_to_compare_or_it_was_confirmed_no_row_is_missed(record):
+    assert TOO_SMALL not in summary_markdown(record)
+
+
+def test_a_confirmation_that_is_not_finished_takes_no_warning_back():
+    begun = replace(SHORT, records=SHORT.records[:1])
+    assert TOO_SMALL in summary_markdown(replace(ahead(0.5, 0.5), confirmation=begun))
 
 
 # --- the page ---------------------------------------------------------------------------------

@@ -22,8 +22,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipeline.config import StudyConfig
-from pipeline.store import TRIALS_VIEW, ui_command_and_link
+from pipeline.report import experiment_markdown, summary_markdown
+from pipeline.report.summary import EXPERIMENT_LIMIT, RUN_LIMIT
+from pipeline.store import TRIALS_VIEW, run_page, ui_command_and_link
 from pipeline.study import StudyResult, run_study
+from pipeline.tracking.note import OWN_TAG, describe_experiment
 from pipeline.tracking.view import NOTE_TAG, TAG_PREFIX, VIEWS, _ui_version, links, save_views
 from tests.builders import tiny_config
 from tests.commands import PROJECT, with_store
@@ -176,6 +179,16 @@ class TestStudy:
         assert studied.record.name in run.data.tags[NOTE_TAG]
         assert studied.view
 
+    def test_experiment_and_parent_begin_with_links_and_the_answer(
+        self, studied: StudyResult
+    ) -> None:
+        client, record = MlflowClient(studied.tracking_uri), studied.record
+        to_trials = links(record.experiment_id, saved=True)
+        page = run_page(record.experiment_id, record.run_id)
+        run = client.get_run(record.run_id)
+        assert run.data.tags[NOTE_TAG] == summary_markdown(record, to_trials)
+        assert self.tags(studied)[NOTE_TAG] == experiment_markdown(record, to_trials, page)
+
 
 def test_the_installed_mlflow_is_one_that_was_looked_at(uri: str) -> None:
     """Where this fails, MLflow is newer: see what `SEEN_WITH` asks for."""
@@ -226,6 +239,109 @@ def test_a_persons_description_is_kept(uri: str, note: str, kept: bool) -> None:
     expected = note if kept else links(experiment_id, saved=True)
     assert tags_of(client, experiment_id)[NOTE_TAG] == expected
     assert len(states(tags_of(client, experiment_id))) == len(VIEWS)
+
+
+def experiment(uri: str, **tags: str) -> tuple[MlflowClient, str]:
+    client = MlflowClient(uri)
+    named = {{"note": NOTE_TAG, "own": OWN_TAG}[key]: text for key, text in tags.items()}
+    return client, client.create_experiment("described", tags=named)
+
+
+def note_of(client: MlflowClient, experiment_id: str) -> str | None:
+    return tags_of(client, experiment_id).get(NOTE_TAG)
+
+
+def test_the_description_that_a_study_leaves_is_replaced_by_the_next_ones(uri: str) -> None:
+    client, experiment_id = experiment(uri)
+    for note in ("first", "second", "second", "third"):
+        assert describe_experiment(client, experiment_id, note)
+        assert note_of(client, experiment_id) == note
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_links_that_a_study_begins_with_are_its_own(uri: str, saved: bool) -> None:
+    client, experiment_id = experiment(uri)
+    client.set_experiment_tag(experiment_id, NOTE_TAG, links(experiment_id, saved=saved))
+    assert describe_experiment(client, experiment_id, "told")
+    assert note_of(client, experiment_id) == "told"
+
+
+@pytest.mark.parametrize("after", ["Ask Ann first.", "told, and more", "tol"])
+def test_a_description_that_a_person_wrote_or_changed_is_never_replaced(
+    uri: str, after: str
+) -> None:
+    client, experiment_id = experiment(uri)
+    assert describe_experiment(client, experiment_id, "told")
+    client.set_experiment_tag(experiment_id, NOTE_TAG, after)
+    assert not describe_experiment(client, experiment_id, "told again")
+    assert save_views(client, experiment_id, tiny_config())
+    assert note_of(client, experiment_id) == after
+    # One that is emptied is given back.
+    client.set_experiment_tag(experiment_id, NOTE_TAG, " ")
+    assert describe_experiment(client, experiment_id, "told again")
+
+
+def test_a_program_that_dies_between_both_tags_leaves_a_description_of_its_own(uri: str) -> None:
+    client, experiment_id = experiment(uri)
+    assert describe_experiment(client, experiment_id, "first")
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
+        refuse = (
+            "create trigger refuse before update on experiment_tags "
+            f"when new.key = '{NOTE_TAG}' begin select raise(abort, 'full'); end"
+        )
+        connection.execute(refuse)
+        connection.commit()
+        assert not describe_experiment(client, experiment_id, "second")
+        connection.execute("drop trigger refuse")
+        connection.commit()
+    assert note_of(client, experiment_id) == "first"
+    assert describe_experiment(client, experiment_id, "third")
+
+
+def test_what_cannot_be_described_hurts_nothing(uri: str) -> None:
+    assert not describe_experiment(MlflowClient(uri), "404", "told")
+    client, experiment_id = experiment(uri)
+    assert not describe_experiment(client, experiment_id, "x" * 50_000)
+    assert note_of(client, experiment_id) is None
+
+
+def test_two_studies_of_an_experiment_leave_the_words_of_the_last(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
+    client = MlflowClient(uri)
+    first = run_study(tiny_config({**IRIS, "search.n_trials": 3}))
+    experiment_id = first.record.experiment_id
+    assert run_page(experiment_id, first.parent_run_id) in (note_of(client, experiment_id) or "")
+    # The longest name, and a table that lies deep, end a study as well as any other.
+    deep = Path.cwd().joinpath(*["[d]" * 66] * 12)
+    deep.mkdir(parents=True)
+    rows = "".join(f"{n},{n % 7},{'ab'[n % 2]}\n" for n in range(60))
+    (deep / "t.csv").write_text(f"x,y,label\n{rows}", encoding="utf-8")
+    long = {"data.source": f"csv:{deep}/t.csv", "name": "<*`|[" * 40}
+    second = run_study(tiny_config({**long, "search.n_trials": 3}))
+    note = note_of(client, experiment_id) or ""
+    assert run_page(experiment_id, second.parent_run_id) in note
+    assert first.parent_run_id not in note
+    assert len(note) <= EXPERIMENT_LIMIT
+    run = client.get_run(second.parent_run_id)
+    assert len(run.data.tags[NOTE_TAG]) <= RUN_LIMIT
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[NOTE_TAG].endswith(f"reproduce {second.best_trial.run_id}`.\n")
+    client.set_experiment_tag(experiment_id, NOTE_TAG, "Ask Ann first.")
+    run_study(tiny_config({**IRIS, "search.n_trials": 3}))
+    assert note_of(client, experiment_id) == "Ask Ann first."
+
+
+def test_an_interrupted_study_leaves_the_description_alone(uri: str) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tiny_config(IRIS), on_progress=stop)
+    client = MlflowClient(uri)
+    (found,) = client.search_experiments(filter_string="name = 'tiny'")
+    assert found.tags[NOTE_TAG] == links(found.experiment_id, saved=True)
 
 
 @pytest.mark.parametrize("version", ["3.16.9", "3.170.0", "4.0.0", "dev"])

@@ -6,14 +6,17 @@ from pipeline.report.figures import HOW_TO_READ, render_figures, shown
 from pipeline.report.finalists import short_table
 from pipeline.report.frames import trials_frame, types_frame
 from pipeline.report.page import render
-from pipeline.report.summary import summary_markdown
+from pipeline.report.short_answer import short_answer
+from pipeline.report.summary import experiment_markdown, summary_markdown
 from pipeline.report.verdict import verdict
 
 __all__ = [
     "HOW_TO_READ",
     "doubts",
+    "experiment_markdown",
     "render",
     "render_figures",
+    "short_answer",
     "short_table",
     "shown",
     "summary_markdown",

@@ -40,15 +40,9 @@ def answer(record: StudyRecord) -> list[str]:
             nothing if record.trials else "No trial has ended yet.",
             *([_overfitting(reference)] if reference else []),
         ]
-    found = (
-        f"Trial {best.number} is best ({describe(best.hyperparameters)}): validation loss "
-        f"{number(best.val_loss)} at epoch {number(scalar(best, 'best_epoch'))}, "
-        f"training loss {number(scalar(best, 'train_loss'))}, "
-        f"gap {number(scalar(best, 'gap'))}."
-    )
     if reference is None:
         return [
-            found,
+            _found(best),
             "No trial without regularization gave a value, so there is nothing to hold it against.",
         ]
     if best.number == reference.number:
@@ -57,25 +51,48 @@ def answer(record: StudyRecord) -> list[str]:
         worth = _worth(best, reference)
         if not confirmed(record):
             worth += " This is one split and one seed: it is not yet confirmed."
-    return [found, _overfitting(reference), worth]
+    return [_found(best), _overfitting(reference), worth]
+
+
+def _found(best: TrialRecord) -> str:
+    """A sentence on the best trial and what it is."""
+    return (
+        f"Trial {best.number} is best ({describe(best.hyperparameters)}): validation loss "
+        f"{number(best.val_loss)} at epoch {number(scalar(best, 'best_epoch'))}, "
+        f"training loss {number(scalar(best, 'train_loss'))}, "
+        f"gap {number(scalar(best, 'gap'))}."
+    )
+
+
+def judged(reference: TrialRecord) -> tuple[str, str]:
+    """`Without regularization`, or what comes closest to it, and whether the network overfits."""
+    free = reference.hyperparameters.dropout == 0
+    start = "Without regularization" if free else "With the least regularization"
+    last_val, rise = _last_loss(reference), _rise(reference)
+    share = scalar(reference, "overfit_gap") / last_val if last_val > 0 else math.nan
+    if rise > CLEAR_RISE or share > LARGE_GAP:
+        return start, "the network overfits"
+    if share < SMALL_GAP:
+        return start, "the network hardly overfits"
+    return start, "the network overfits a little"
+
+
+def _last_loss(trial: TrialRecord) -> float:
+    val = trial.history.val_loss
+    return float(val[-1]) if len(val) else math.nan
+
+
+def _rise(trial: TrialRecord) -> float:
+    """By what share validation loss stands above its best at the last epoch."""
+    return _last_loss(trial) / trial.val_loss - 1 if trial.val_loss > 0 else math.nan
 
 
 def _overfitting(reference: TrialRecord) -> str:
-    chosen = reference.hyperparameters
-    named = f"trial {reference.number}: {describe(chosen)}"
-    start = "Without regularization" if chosen.dropout == 0 else "With the least regularization"
+    named = f"trial {reference.number}: {describe(reference.hyperparameters)}"
+    start, verdict = judged(reference)
     gap, last_gap = scalar(reference, "gap"), scalar(reference, "overfit_gap")
     epochs, kept = scalar(reference, "epochs"), scalar(reference, "best_epoch")
-    val = reference.history.val_loss
-    last_val = float(val[-1]) if len(val) else math.nan
-    rise = last_val / reference.val_loss - 1 if reference.val_loss > 0 else math.nan
-    share = last_gap / last_val if last_val > 0 else math.nan
-    if rise > CLEAR_RISE or share > LARGE_GAP:
-        verdict = "the network overfits"
-    elif share < SMALL_GAP:
-        verdict = "the network hardly overfits"
-    else:
-        verdict = "the network overfits a little"
+    rise = _rise(reference)
     sentence = (
         f"{start} ({named}) {verdict}: its gap is {number(gap)} at the kept epoch "
         f"{number(kept)} and {number(last_gap)} at the last epoch {number(epochs)}"
@@ -87,7 +104,8 @@ def _overfitting(reference: TrialRecord) -> str:
     return sentence + "."
 
 
-def _worth(best: TrialRecord, reference: TrialRecord) -> str:
+def gains(best: TrialRecord, reference: TrialRecord) -> str:
+    """`lowers validation loss by 50% and lowers the gap by 50% at the epochs kept`."""
     parts = []
     for what, now, before in (
         ("validation loss", best.val_loss, reference.val_loss),
@@ -98,7 +116,11 @@ def _worth(best: TrialRecord, reference: TrialRecord) -> str:
             # A gap may change sign: then no percentage says anything.
             size = f" by {abs(change):.0%}" if now > 0 else f" to {number(now)}"
             parts.append(f"{'lowers' if change >= 0 else 'raises'} {what}{size}")
-    kept = f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
+    return f"{' and '.join(parts)} at the epochs kept" if parts else "has the lower validation loss"
+
+
+def _worth(best: TrialRecord, reference: TrialRecord) -> str:
+    kept = gains(best, reference)
     return f"Against trial {reference.number}, the best trial {kept}{_trained_on(best, reference)}."
 
 

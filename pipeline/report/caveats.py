@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from pipeline.figures.record import config_of
+from pipeline.report.answer import unregularized
 from pipeline.report.facts import counts_of, range_text, ranges_of, types_of
 from pipeline.report.frames import scalar
+from pipeline.report.verdict import confirmed
 from pipeline.results import StopReason, StudyRecord, TrialRecord
 from pipeline.space import Range, Regularization
 
@@ -16,13 +19,26 @@ EDGE = 0.05
 # Fewer trials than this for each hyperparameter searched cover the space too thinly to tell.
 TRIALS_PER_HYPERPARAMETER = 10
 
+# McNemar's exact test of two classifiers on the same rows cannot come below 5 % with fewer rows
+# that only one of them has right: five that are all one's have p = 2 / 2^5 (McNemar 1947, "Note on
+# the sampling error of the difference between correlated proportions or percentages",
+# Psychometrika 12). For losses: the mean of the squares of n normal errors has a standard error of
+# sqrt(2 / n) of itself, and twice that may be chance.
+TELLING_ROWS = 6
+
 # From this share of failed trials on, it is the study that is wrong, not the trials.
 MANY_FAILED = 0.1
 
 
 def caveats(record: StudyRecord) -> list[str]:
     """One sentence each."""
-    return [*_budget(record), *_failures(record), *_edges(record), *_patience(record)]
+    return [
+        *_budget(record),
+        *_failures(record),
+        *_validation(record),
+        *_edges(record),
+        *_patience(record),
+    ]
 
 
 def _budget(record: StudyRecord) -> Iterator[str]:
@@ -49,6 +65,47 @@ def _failures(record: StudyRecord) -> Iterator[str]:
         )
     if told > 1 and counts["complete"] < 2:
         yield f"Only {counts['complete']} of {told} trials ran to their end."
+
+
+def _validation(record: StudyRecord) -> Iterator[str]:
+    """Whether chance explains how far the best trial is ahead of the unregularized one."""
+    best, reference, rows = record.best, unregularized(record), _validation_rows(record)
+    if best is None or reference is None or not rows or confirmed(record):
+        return
+    if best.number == reference.number:
+        return
+    told = _too_close(best, reference, rows)
+    if told:
+        yield f"The validation set may be too small to tell: on its {rows} rows the best {told}"
+
+
+def _too_close(best: TrialRecord, reference: TrialRecord, rows: int) -> str:
+    """How close two trials are on the same rows, empty where chance does not explain it."""
+    other = f"the unregularized one, trial {reference.number}"
+    ahead = rows * (scalar(best, "val_accuracy") - scalar(reference, "val_accuracy"))
+    if math.isfinite(ahead):
+        count = round(ahead)
+        if abs(count) >= TELLING_ROWS:
+            return ""
+        how = f"{abs(count)} {'more' if count > 0 else 'fewer'} right than {other}"
+        if count == 0:
+            how = f"as many right as {other}"
+        return f"trial has {how}; by chance alone they may differ by {TELLING_ROWS - 1}."
+    if not reference.val_loss > 0:
+        return ""
+    below, chance = 1 - best.val_loss / reference.val_loss, 2 * math.sqrt(2 / rows)
+    if abs(below) >= chance:
+        return ""
+    return (
+        f"trial's loss is {abs(below):.1%} {'below' if below >= 0 else 'above'} that of {other}; "
+        f"by chance alone a loss may be off by {chance:.1%}."
+    )
+
+
+def _validation_rows(record: StudyRecord) -> int:
+    """How many there are, 0 if that is not known."""
+    told = record.params.get("data.val_rows", "")
+    return int(told) if told.isdecimal() else 0
 
 
 def _edges(record: StudyRecord) -> Iterator[str]:

@@ -6,11 +6,11 @@ from pipeline.figures.record import SAVED, SPENT, config_of, epochs_by_type, kin
 from pipeline.results import StudyRecord, TrialState
 from pipeline.space import Range, Regularization
 
+LONGEST_SOURCE = 300
+
 
 def facts(record: StudyRecord) -> list[tuple[str, str]]:
     """A label and a text each."""
-    totals = {name: sum(row.values()) for name, row in epochs_by_type(record).items()}
-    saved = ", ".join(f"{totals[name]:,} {name}" for name in SAVED if totals[name])
     searched = [f"regularization ({', '.join(map(str, types_of(record)))})"]
     searched += [f"{key} {range_text(each)}" for key, each in ranges_of(record).items()]
     states = ", ".join(f"{count} {state}" for state, count in counts_of(record).items())
@@ -18,13 +18,45 @@ def facts(record: StudyRecord) -> list[tuple[str, str]]:
         ("Data", ", ".join(_data(record))),
         ("Searched", "; ".join(searched)),
         ("Trials", f"{len(record.trials)}: {states}"),
-        ("Cost", f"{totals[SPENT]:,} epochs trained" + (f"; {saved}" if saved else "")),
+        ("Cost", _cost(record)),
     ]
+
+
+def made_by(record: StudyRecord) -> list[tuple[str, str]]:
+    """Likewise, what the study was made by; empty where nothing is known of it."""
+    origin = record.origin
+    told = [text for text in (origin.command, origin.project_command, commit_text(record)) if text]
+    return [("Made by", "; ".join(told))] if told else []
+
+
+def commit_text(record: StudyRecord) -> str:
+    """The commit, and whether the code was that of it; empty where it is not known."""
+    origin = record.origin
+    if origin.commit is None:
+        return ""
+    changed = {None: "", True: ", with changes to tracked files", False: ", without changes"}
+    return f"commit {origin.commit}{changed[origin.dirty]}"
+
+
+def _cost(record: StudyRecord) -> str:
+    """Epochs trained and saved, these also as shares of what would have been trained."""
+    totals = {name: sum(row.values()) for name, row in epochs_by_type(record).items()}
+    whole = sum(totals.values())
+    saved = [
+        f"{totals[name]:,} {name} ({totals[name] / whole:.0%})" for name in SAVED if totals[name]
+    ]
+    text = f"{totals[SPENT]:,} epochs trained"
+    if saved:
+        text += f" of the {whole:,} that all trials would have taken; {', '.join(saved)}"
+    return text
 
 
 def _data(record: StudyRecord) -> list[str]:
     params, config = record.params, config_of(record)
-    said = [params.get("data.source") or (config.data.source if config else "unknown data")]
+    source = params.get("data.source") or (config.data.source if config else "unknown data")
+    if len(source) > LONGEST_SOURCE:  # of a path, the end says more
+        source = "\N{HORIZONTAL ELLIPSIS}" + source[1 - LONGEST_SOURCE :]
+    said = [source]
     if "data.task" in params:
         said.append(params["data.task"])
     if "data.rows" in params:

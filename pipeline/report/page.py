@@ -12,7 +12,7 @@ from pipeline.report.answer import answer, unregularized
 from pipeline.report.caveats import caveats
 from pipeline.report.confirmation import confirmation_section
 from pipeline.report.doubts import doubts
-from pipeline.report.facts import facts, types_of
+from pipeline.report.facts import facts, made_by, types_of
 from pipeline.report.figures import Shown, packed, plotly_bundle, shown, template
 from pipeline.report.frames import cell, number, scalar, trials_frame, types_frame
 from pipeline.report.verdict import verdict
@@ -43,7 +43,7 @@ def render(
         confirmation=confirmation_section(record),
         tiles=_tiles(record),
         warnings=caveats(record),
-        facts=facts(record),
+        facts=[*facts(record), *made_by(record)],
         types=_types_table(record),
         # It stands in the confirmation's own section.
         finalists_figure=captions.pop("finalists", None),

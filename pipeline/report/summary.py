@@ -1,46 +1,71 @@
-"""Owns the summary: a study in Markdown, for the parent run's description."""
+"""Owns the summaries: a study in Markdown, as its parent run's and its experiment's description."""
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from pipeline.config import FRAME_SOURCE
+from pipeline.figures.record import config_of
 from pipeline.report.answer import answer
 from pipeline.report.caveats import caveats
 from pipeline.report.doubts import doubts
-from pipeline.report.facts import facts
+from pipeline.report.facts import commit_text, facts
 from pipeline.report.finalists import short_table
 from pipeline.report.frames import cell, types_frame
+from pipeline.report.markdown import LONGEST_NAME, code, escaped, fitted, table
+from pipeline.report.short_answer import short_answer
 from pipeline.report.verdict import verdict
 from pipeline.results import StudyRecord
 
+# What MLflow keeps of a run's description, and what its older servers take for an experiment's.
+RUN_LIMIT, EXPERIMENT_LIMIT = 8000, 5000
 
-def summary_markdown(record: StudyRecord) -> str:
-    """A short summary for the parent run's description."""
-    best = record.best
-    again = (
-        "To run it again: download the artifact `study.toml`, then "
-        "`mlflow run . -P study=study.toml` or `python -m pipeline run study.toml`."
-    )
-    if best is not None:
-        again += f" The best trial alone: `python -m pipeline reproduce {_escaped(best.run_id)}`."
-    lines = [
-        f"## {_escaped(record.name)}",
-        "",
-        *(f"- **{label}**: {_escaped(text)}" for label, text in facts(record)),
+
+def summary_markdown(record: StudyRecord, links: str = "", limit: int = RUN_LIMIT) -> str:
+    """The parent run's description: the UI shows three lines of it, and the rest when asked.
+
+    Args:
+        record: The study.
+        links: To its trials, in Markdown.
+        limit: How many characters there is room for.
+    """
+    body = [
+        *_beginning(record, links),
+        f"## {escaped(record.name, LONGEST_NAME)}",
         "",
         *_confirmed(record),
         "",
-        _escaped(" ".join(answer(record))),
+        " ".join(map(escaped, answer(record))),
         "",
-        *_types(record),
+        *(f"- **Warning**: {escaped(each)}" for each in (*doubts(record), *caveats(record))),
         "",
-        *(f"- **Warning**: {_escaped(each)}" for each in (*doubts(record), *caveats(record))),
-        "",
-        again,
+        *_searched(record),
     ]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+    return fitted(body, _again(record), limit)
+
+
+def experiment_markdown(
+    record: StudyRecord, links: str, page: str, limit: int = EXPERIMENT_LIMIT
+) -> str:
+    """The experiment's description: what the study that ended last in it found.
+
+    Args:
+        record: The study.
+        links: To all trials, in Markdown.
+        page: The UI's page of the parent run.
+        limit: How many characters there is room for.
+    """
+    body = [
+        *_beginning(record, links),
+        f"The study that ended last is [{escaped(record.name, LONGEST_NAME)}]({page}).",
+        "",
+        *_searched(record),
+    ]
+    return fitted(body, _again(record), limit)
+
+
+def _beginning(record: StudyRecord, links: str) -> list[str]:
+    return [links, "", " ".join(map(escaped, short_answer(record))), ""]
 
 
 def _confirmed(record: StudyRecord) -> Iterator[str]:
@@ -48,30 +73,53 @@ def _confirmed(record: StudyRecord) -> Iterator[str]:
     said = verdict(record)
     if not said:
         return
-    yield from ("### On fresh replicates", "", _escaped(said[0]), "")
-    yield from (f"- {_escaped(sentence)}" for sentence in said[1:])
+    yield from ("### On fresh replicates", "", escaped(said[0]), "")
+    yield from (f"- {escaped(sentence)}" for sentence in said[1:])
     yield ""
     if record.confirmation is not None and record.confirmation.records:
         lines = short_table(record.confirmation)
-        yield from _table(lines[0], (line.values() for line in lines))
-    yield from ("", "### In the search")
+        yield table(lines[0], (line.values() for line in lines))
+    yield from ("", "### In the search", "")
 
 
-def _types(record: StudyRecord) -> Iterator[str]:
+def _searched(record: StudyRecord) -> Iterator[str]:
+    """What was searched, on what data, what that took, and a table by regularization type."""
+    yield from ("### What was searched", "")
+    yield from (f"- **{label}**: {escaped(text)}" for label, text in facts(record))
+    yield ""
     frame = types_frame(record)
     rows = ([cell(value)["text"] for value in row] for row in frame.itertuples(index=False))
-    return _table((name.replace("_", " ") for name in frame.columns), rows)
+    yield table((name.replace("_", " ") for name in frame.columns), rows)
 
 
-def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    headings = list(headings)
-    yield "| " + " | ".join(headings) + " |"
-    yield "|" + "---|" * len(headings)
-    for row in rows:
-        yield "| " + " | ".join(map(_escaped, row)) + " |"
+def _again(record: StudyRecord) -> list[str]:
+    """How to run the study again."""
+    origin = record.origin
+    commands = [each for each in (origin.command, origin.project_command) if each]
+    made = f" ({escaped(commit_text(record))})" if origin.commit else ""
+    lines = ["", "### How to run it again", ""]
+    if commands:
+        which = "The command was" if len(commands) == 1 else "Either command does it"
+        lines += [f"{which}{made}:", "", code(commands)]
+    elif made:
+        lines.append(f"No command is known of it{made}.")
+    settings = (
+        "Every setting stands in the artifact `study.toml`: download it, then `mlflow run . -P "
+        "study=study.toml`, `python -m pipeline run study.toml` or, in Python, "
+        '`run_study(load_config("study.toml"))`.'
+    )
+    if _handed_over(record):
+        settings = (
+            "Its table was a data frame, which must be handed over anew: download the artifact "
+            '`study.toml`, then `run_study(load_config("study.toml"), data=table)`.'
+        )
+    elif record.best is not None:
+        settings += (
+            f" The best trial alone: `python -m pipeline reproduce {escaped(record.best.run_id)}`."
+        )
+    return [*lines, "", settings]
 
 
-def _escaped(text: str) -> str:
-    """Text that Markdown, and the HTML in it, leave alone."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", escaped)
+def _handed_over(record: StudyRecord) -> bool:
+    config = config_of(record)
+    return config is not None and config.data.source.startswith(f"{FRAME_SOURCE}:")

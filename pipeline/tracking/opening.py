@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +30,7 @@ from pipeline.tracking.client import (
     quoted,
     tracking_uri,
 )
+from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
 from pipeline.tracking.writing import close_study
@@ -103,7 +105,7 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
     journal = folder_of(parent.uri) / "journals" / f"{parent.run_id}.journal"
     try:
-        _describe(client, parent.run_id, description)
+        _describe(client, parent.run_id, description, origin_tags(run, description.command))
         # Before anything can be in the journal: whenever the program dies, it is found.
         client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
         record = study_record(client, client.get_run(parent.run_id), ())
@@ -139,7 +141,8 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
             client.update_run(old_id, status="RUNNING")
         else:
             client.update_run(opened, name=config.name)
-            _describe(client, opened, description)
+            tags = {key: text for key, text in run.data.tags.items() if key in ORIGIN_TAGS}
+            _describe(client, opened, description, tags)
             for child in children:
                 client.set_tag(child.info.run_id, PARENT_TAG, opened)
             # Only now can the heir be resumed itself, and the other be spared.
@@ -159,14 +162,16 @@ def _give_up(parent: Parent) -> None:
         close_study(parent, "failed")
 
 
-def _describe(client: MlflowClient, run_id: str, description: Description) -> None:
+def _describe(
+    client: MlflowClient, run_id: str, description: Description, origin: Mapping[str, str]
+) -> None:
     """Everything that is known of a study before its first trial."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
     # The artifact store is probed by the first thing that belongs into it.
     files = {name: text.encode() for name, text in description.files.items()}
     log_files(client, run_id, files)
-    tags = [RunTag("study.state", "running")]
+    tags = [RunTag(key, text) for key, text in {"study.state": "running", **origin}.items()]
     entities = [Param(key, value) for key, value in description.params.items()]
     for start in range(0, len(entities), 100):
         client.log_batch(run_id, params=entities[start : start + 100], tags=tags)

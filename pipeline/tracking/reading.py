@@ -44,6 +44,7 @@ from pipeline.tracking.client import (
     require_store,
     tracking_uri,
 )
+from pipeline.tracking.origin import read_origin
 from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def study_record(client: MlflowClient, run: Run, trials: Iterable[TrialRecord]) 
         params=run.data.params,
         trials=tuple(sorted(trials, key=lambda trial: trial.number)),
         study_toml=download(client.tracking_uri, run.info.run_id, STUDY_FILE).decode(),
+        origin=read_origin(run.data.tags),
     )
 
 

@@ -17,6 +17,8 @@ from pipeline.tracking.client import (
     log_files,
     milliseconds,
 )
+from pipeline.tracking.note import describe_experiment
+from pipeline.tracking.view import NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,6 +164,7 @@ def close_study(
     files: Mapping[str, bytes] | None = None,
     note: str = "",
     tags: Mapping[str, str] | None = None,
+    experiment_note: str = "",
 ) -> None:
     """Closes the parent run, however the study ended.
 
@@ -172,6 +175,7 @@ def close_study(
         files: Artifacts by path.
         note: The run's description, in markdown.
         tags: Of the whole study.
+        experiment_note: The experiment's description, likewise.
     """
     client, run_id, now = client_of(parent.uri), parent.run_id, milliseconds()
     if metrics:
@@ -179,8 +183,10 @@ def close_study(
         client.log_batch(run_id, metrics=entities)
     if files:
         log_files(client, run_id, files)
-    described = {"mlflow.note.content": note} if note else {}
+    described = {NOTE_TAG: note} if note else {}
     for key, value in {**described, **(tags or {})}.items():
         client.set_tag(run_id, key, value)
     client.set_tag(run_id, "study.state", state)
     client.set_terminated(run_id, PARENT_STATUS[state])
+    if experiment_note:
+        describe_experiment(client, parent.experiment_id, experiment_note)
