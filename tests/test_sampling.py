@@ -42,9 +42,14 @@ def opened(journal: Path) -> Sampling:
 
 
 def search(folder: Path, n_trials: int) -> tuple[Sampling, list[Hyperparameters]]:
-    """Asks and tells with a few trials in flight; every fifth is pruned."""
-    asked, live = [], []
     source = opened(folder / "journal")
+    return source, search_with(source, n_trials)
+
+
+def search_with(source: Sampling, n_trials: int) -> list[Hyperparameters]:
+    """Asks and tells with a few trials in flight; every fifth is pruned."""
+    asked: list[Hyperparameters] = []
+    live: list[tuple[int, Hyperparameters]] = []
     for _ in range(n_trials):
         number, hyperparameters = source.ask()
         assert number == len(asked)
@@ -56,7 +61,7 @@ def search(folder: Path, n_trials: int) -> tuple[Sampling, list[Hyperparameters]
             result = ended(hyperparameters, reason)
             source.tell(number, result)
             source.record(number, result, f"run-{number}")
-    return source, asked
+    return asked
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +125,27 @@ class TestALongStudy:
     def test_has_a_journal_of_all_trials_and_goes_on_from_it(self, tmp_path: Path) -> None:
         _, asked = search(tmp_path, 50)
         again = opened(tmp_path / "journal")
-        unfinished = again.recover()
-        assert unfinished == [(n, asked[n]) for n in range(50 - RUNNING, 50)]
-        assert again.n_asked == 50
-        for number, hyperparameters in unfinished:
-            again.tell(number, ended(hyperparameters, StopReason.MAX_EPOCHS))
+        told = again.recover()
+        assert sorted(told) == list(range(50 - RUNNING))
+        assert told[7] == "run-7"
+        assert (again.n_asked, again.n_asked_before) == (0, 50)
+        assert [again.ask() for _ in range(50)] == list(enumerate(asked))
+        # What the journal has, it is not given again: neither a trial asked nor its end.
+        for number in range(50):
+            result = ended(asked[number], StopReason.MAX_EPOCHS)
+            again.tell(number, result)
+            again.record(number, result, "another run")
         assert again.ask()[0] == 50
+        last = opened(tmp_path / "journal").recover()
+        assert {number: last[number] for number in told} == told
+        assert [last[number] for number in range(50 - RUNNING, 50)] == ["another run"] * RUNNING
+
+
+def test_a_resumed_sampler_asks_what_an_undisturbed_one_would(tmp_path: Path) -> None:
+    """Beyond what it had asked, too: it is told the same trials at the same moments."""
+    (tmp_path / "whole").mkdir()
+    _, undisturbed = search(tmp_path / "whole", 60)
+    search(tmp_path, 35)
+    again = opened(tmp_path / "journal")
+    again.recover()
+    assert search_with(again, 60) == undisturbed
