@@ -1,0 +1,147 @@
+"""A small study that is killed and taken up again, and what must hold of it then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tests.commands import command, environment, parents, runs, with_store
+
+N_TRIALS, N_REPLICATES = 13, 2
+TEXT = f"""
+name = "killed"
+seed = 3
+[data]
+source = "sklearn:wine"
+[model]
+hidden = [6]
+[training]
+max_epochs = 12
+batch_size = 16
+[search]
+n_trials = {N_TRIALS}
+population = 4
+pruner_warmup = 2
+[space]
+patience = {{ low = 1, high = 6 }}
+[confirm]
+replicates = {N_REPLICATES}
+"""
+TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
+
+
+def begin(folder: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    """Starts the study in a process group of its own."""
+    (folder / "study.toml").write_text(TEXT)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "study.toml", "--quiet", *arguments],
+        cwd=folder,
+        env=environment(folder, extra),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(running: subprocess.Popen[str], *, group: bool) -> None:
+    """SIGKILL, to the program alone or to all of its processes."""
+    if running.poll() is None:
+        if group:
+            os.killpg(running.pid, signal.SIGKILL)
+        else:
+            running.kill()
+    running.communicate()
+
+
+def resume(folder: Path) -> None:
+    done = command(folder, "run", "study.toml", "--quiet", "--resume")
+    assert done.returncode == 0, done.stderr
+
+
+@cache
+def undisturbed() -> Mapping[str, bytes]:
+    """The tables of a study that nothing happened to."""
+    folder = Path(mkdtemp())
+    try:
+        running = begin(with_store(folder))
+        _, errors = running.communicate(timeout=120)
+        assert running.returncode == 0, errors
+        return tables(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    (parent,) = (run for run in parents(folder) if run.data.tags["study.state"] == "complete")
+    place = Path(parent.info.artifact_uri)
+    return {name: (place / name).read_bytes() for name in TABLES}
+
+
+def ended(folder: Path) -> dict[str, Run]:
+    """The runs of trials and replicates that stand ended in the store."""
+    done = ("FINISHED", "KILLED", "FAILED")
+    return {
+        run.info.run_id: run
+        for run in (runs(folder) if (folder / "mlflow.db").exists() else [])
+        if run.info.status in done and "mlflow.parentRunId" in run.data.tags
+    }
+
+
+def assert_as_if_undisturbed(folder: Path, before: Mapping[str, Run]) -> None:
+    """All that must hold after a resume.
+
+    Args:
+        folder: The study's.
+        before: What had ended before.
+    """
+    after = ended(folder)
+    assert {run.info.status for run in runs(folder)} <= {"FINISHED", "KILLED", "FAILED"}
+    search = [run for run in after.values() if run.data.tags["stage"] == "search"]
+    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(N_TRIALS))
+    confirmed = Counter(
+        (run.data.tags["finalist"], run.data.tags.get("replicate"))
+        for run in after.values()
+        if run.data.tags["stage"] == "confirm"
+    )
+    assert set(confirmed.values()) == {1}
+    for run_id, run in before.items():
+        if run.data.tags["stage"] == "search":
+            assert after[run_id].data.to_dictionary() == run.data.to_dictionary()
+            assert after[run_id].info.end_time == run.info.end_time
+    (journal,) = (folder / "journals").glob("*.journal")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    told = optuna.load_study(study_name="killed", storage=storage).trials
+    assert [trial.number for trial in told] == list(range(N_TRIALS))
+    assert all(trial.state.is_finished() for trial in told)
+    assert {trial.user_attrs["mlflow_run_id"] for trial in told} == {
+        run.info.run_id for run in search
+    }
+    assert tables(folder) == undisturbed()
+
+
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def seconds_of(folder: Path) -> float:
+    """How long the study takes from its start to its end, here and now."""
+    start = time.monotonic()
+    running = begin(folder)
+    assert running.wait(timeout=120) == 0
+    return time.monotonic() - start

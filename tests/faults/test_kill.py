@@ -1,0 +1,102 @@
+"""SIGKILL at any moment: the resume ends with the study that would have been."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands import with_store
+from tests.faults.studies import (
+    assert_as_if_undisturbed,
+    begin,
+    ended,
+    kill,
+    resume,
+    seconds_of,
+)
+
+SITE = Path(__file__).parent / "site"
+
+# Moments of the loop and of its end, by the function that is entered or left just then.
+MOMENTS = {
+    "before anything is asked": "pipeline/study.py:Search._fill_free_slots:call:1",
+    "between ask and load": "pipeline/sampling.py:Sampling.ask:return:6",
+    "between load and the first epoch": "pipeline/study.py:Search._fill_free_slots:return:1",
+    "in the middle of an epoch": "pipeline/population/adam.py:Stepper.step:call:25",
+    "between an epoch and its judgement": "pipeline/study.py:Search._stopped:call:4",
+    "between unload and tell": "pipeline/population/team.py:PopulationTeam.unload:return:2",
+    "before a trial is handed over": "pipeline/recorder.py:Recorder.log:call:3",
+    "between the files of a run and the run": (
+        "pipeline/tracking/transaction.py:insert_run:call:5"
+    ),
+    "before a transaction ends": "pipeline/tracking/transaction.py:insert_run:return:5",
+    "between track and tell": "pipeline/sampling.py:Sampling.record:call:4",
+    "in the middle of telling": "pipeline/sampling.py:_tell:call:9",
+    "between tell and the next epoch": "pipeline/sampling.py:Sampling.record:return:4",
+    "before the confirmation": "pipeline/confirm/course.py:confirm:call:1",
+    "before the finalists' runs are written": "pipeline/confirm/runs.py:finalist_runs:call:1",
+    "after the confirmation": "pipeline/confirm/course.py:confirm:return:1",
+    "before the champion is registered": "pipeline/recorder.py:Recorder.register:call:1",
+    "while the champion is registered": ("pipeline/tracking/registry.py:register_champion:call:1"),
+    "after the champion was registered": (
+        "pipeline/tracking/registry.py:register_champion:return:1"
+    ),
+    "while the report is written": "pipeline/report/page.py:render:call:1",
+    "before the parent run is closed": "pipeline/recorder.py:Recorder.finish:call:1",
+    "while the parent run is closed": "pipeline/tracking/writing.py:close_study:call:1",
+    "after the parent run was closed": "pipeline/tracking/writing.py:close_study:return:1",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_study_killed_at_a_step_of_its_loop(tmp_path: Path, moment: str) -> None:
+    running = begin(with_store(tmp_path), KILL_AT=MOMENTS[moment], **on_path())
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == -9, f"it was not killed: {errors}"
+    before = ended(tmp_path)
+    resume(tmp_path)
+    assert_as_if_undisturbed(tmp_path, before)
+
+
+def test_a_study_killed_again_and_again(tmp_path: Path) -> None:
+    """Each time at its fourth told trial or later: it must get on all the same."""
+    with_store(tmp_path)
+    for count in (3, 3, 3):
+        running = begin(
+            tmp_path,
+            "--resume",
+            KILL_AT=f"pipeline/study.py:Search._end:return:{count}",
+            **on_path(),
+        )
+        running.communicate(timeout=120)
+        assert running.returncode == -9
+    before = ended(tmp_path)
+    resume(tmp_path)
+    assert_as_if_undisturbed(tmp_path, before)
+
+
+@pytest.fixture(scope="module")
+def seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
+    return seconds_of(with_store(tmp_path_factory.mktemp("timed")))
+
+
+@pytest.mark.parametrize("part", range(50))
+def test_a_study_killed_at_any_moment(tmp_path: Path, seconds: float, part: int) -> None:
+    """At fifty moments, spread over the study's whole time; every other one the program alone."""
+    running = begin(with_store(tmp_path))
+    try:
+        running.wait(timeout=seconds * (part + 0.5) / 50)
+    except subprocess.TimeoutExpired:
+        kill(running, group=part % 2 == 0)
+    before = ended(tmp_path)
+    resume(tmp_path)
+    assert_as_if_undisturbed(tmp_path, before)
+    shutil.rmtree(tmp_path)
+
+
+def on_path() -> dict[str, str]:
+    project = Path(__file__).parents[2]
+    return {"PYTHONPATH": f"{SITE}:{project}"}
