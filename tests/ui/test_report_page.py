@@ -53,7 +53,7 @@ def keys(page: Page, column: str) -> list[str]:
     heads = page.locator("#trials thead th").all_inner_texts()
     place = next(n for n, head in enumerate(heads) if head.startswith(column))
     cells = rows(page).locator(f"td:nth-child({place + 1})")
-    return cells.evaluate_all("cells => cells.map(cell => cell.dataset.key)")
+    return cells.evaluate_all("cells => cells.map(cell => cell.dataset.key ?? cell.textContent)")
 
 
 def test_all_figures_draw_without_a_network(opened: Open, shoot: Shoot) -> None:

@@ -73,6 +73,10 @@ def test_the_report_draws_in_the_artifact_pane(
     expect(report.locator("html")).to_have_attribute("data-drawn", "yes")
     expect(report.get_by_role("heading", level=1)).to_have_text(NAME)
     expect(report.locator("#trials tbody tr")).to_have_count(len(studied.trials))
+    # The pane lets no page open another: a person's menu does, if the address is whole.
+    link = report.locator("#trials tbody a").first
+    expect(link).to_have_attribute("href", root + studied.page_of(studied.trials[0]))
+    expect(report.locator("#in-pane")).to_be_visible()
     shoot(page, "report-in-the-artifact-pane")
 
 
