@@ -56,7 +56,7 @@ def test_the_description_leads_to_each_view(
 
     page.goto(root + studied.page_of(studied.parent))
     # The answer comes first, and what stands below it may be folded.
-    page.get_by_role("button", name="Show more").first.click()
+    page.get_by_test_id("show-comment-toggle").first.click()
     with context.expect_page() as opened:
         description(page).locator(f"a[href*='={key}&']").first.click()
     view = watched(opened.value)
