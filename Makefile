@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test check bench format ui lock clean
+.PHONY: help study test test-ui check bench format ui screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -46,15 +46,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*)
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
 PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
+UI := $(call stamp,ui,requirements.lock requirements-dev.lock requirements-ui.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
 study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: STUDY=studies/digits.toml N_TRIALS=50 SEED=1 ENV_MANAGER=uv ...
 	@if [[ -z $$MLFLOW_EXPERIMENT_NAME$$MLFLOW_EXPERIMENT_ID ]]; then \
@@ -70,6 +71,9 @@ study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv
 
 test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
 	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
+	pytest tests/ui $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .
@@ -104,11 +108,15 @@ ui: export FIND_VIEWS := $(FIND_VIEWS)
 bench: $(PEERS) ## measure everything benchmarks/README.md tells of, in an hour or two: BENCH_ARGS="--only throughput"
 	python -m benchmarks.bench $(BENCH_ARGS)
 
+screenshots: $(UI) ## take the pictures of the README anew, of the default study
+	python -m docs.screenshots
+
 # Folders of wheels are left out, so that no machine's own build is what gets locked.
-lock: $(DEVELOP) ## pyproject.toml -> requirements.lock, requirements-dev.lock: UPGRADE=1 for newer versions
+lock: $(DEVELOP) ## pyproject.toml -> requirements*.lock: UPGRADE=1 for newer versions
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra peers --constraint requirements.lock --output-file requirements-peers.lock
+	$(COMPILE) --extra ui --constraint requirements-dev.lock --output-file requirements-ui.lock
 
 COMPILE = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
 	uv pip compile pyproject.toml --config-file lock.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -120,13 +128,17 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-*
+	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
 
 $(PEERS): $(RUNTIME)
 	$(PIP_INSTALL) --requirement requirements-peers.lock
+	@touch $@
+
+$(UI): $(DEVELOP)
+	$(PIP_INSTALL) --requirement requirements-ui.lock
 	@touch $@
 
 $(DEVELOP): $(RUNTIME)

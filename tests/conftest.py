@@ -12,3 +12,6 @@ torch.set_num_threads(1)
 
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
+
+# They need a browser and a minute: `make test-ui`, which names their folder, runs them.
+collect_ignore = ["ui"]

@@ -20,7 +20,12 @@ from pipeline.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-peers.lock"]
+LOCKS = [
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-peers.lock",
+    "requirements-ui.lock",
+]
 MLPROJECT = load_project(str(ROOT))
 
 NASTY = [
@@ -89,6 +94,7 @@ def test_a_lock_knows_no_machine_and_no_cuda(lock: str) -> None:
         ("requirements.lock", ()),
         ("requirements-dev.lock", ("test", "dev")),
         ("requirements-peers.lock", ("peers",)),
+        ("requirements-ui.lock", ("ui",)),
     ],
 )
 def test_a_lock_satisfies_pyproject(lock: str, extras: tuple[str, ...]) -> None:
@@ -128,6 +134,12 @@ def test_the_runtime_lock_holds_everything_the_package_imports() -> None:
 
 def test_the_development_lock_extends_the_runtime_lock() -> None:
     assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
+
+
+def test_the_browser_tests_lock_installs_over_the_development_lock() -> None:
+    develop = pins("requirements-dev.lock")
+    shared = {name: pin for name, pin in pins("requirements-ui.lock").items() if name in develop}
+    assert shared.items() <= develop.items()
 
 
 def test_torch_in_the_lock_is_what_the_resolver_was_told() -> None:
@@ -232,7 +244,9 @@ def test_data_passes_source_and_target_on(value: str) -> None:
     assert build_parser().parse_args(arguments("data", source=value)).target is None
 
 
-@pytest.mark.parametrize("target", ["help", "study", "test", "check", "ui", "lock", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "study", "test", "test-ui", "check", "ui", "screenshots", "lock", "clean"]
+)
 def test_the_makefile_has_the_target(target: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(rf"^{target}:.*## \w", makefile, flags=re.MULTILINE)

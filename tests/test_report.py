@@ -568,7 +568,7 @@ def test_a_page_on_disk_links_to_the_ui_at_its_usual_place():
     page = Page(render(study([trial(0)]), {0: "/#/runs/a"}))
     program = page.scripts["program"]
     assert 'location.protocol === "file:"' in program
-    assert '"http://127.0.0.1:5000" + link.getAttribute("href")' in program
+    assert '"http://127.0.0.1:5000"' in program
     (line,) = [attrs for _, attrs in page.tags if attrs.get("id") == "no-server"]
     assert "hidden" in line  # until the script finds that there is no server
     assert "Links open the UI on 127.0.0.1:5000" in page.text

@@ -30,7 +30,11 @@ def summary_markdown(record: StudyRecord, links: str = "", limit: int = RUN_LIMI
         limit: How many characters there is room for.
     """
     body = [
-        *_beginning(record, links),
+        # The answer is what must not be folded away.
+        _short(record),
+        "",
+        links,
+        "",
         f"## {escaped(record.name, LONGEST_NAME)}",
         "",
         *_confirmed(record),
@@ -56,7 +60,11 @@ def experiment_markdown(
         limit: How many characters there is room for.
     """
     body = [
-        *_beginning(record, links),
+        # On an experiment's page one line is to be seen: the way to its views.
+        links,
+        "",
+        _short(record),
+        "",
         f"The study that ended last is [{escaped(record.name, LONGEST_NAME)}]({page}).",
         "",
         *_searched(record),
@@ -64,8 +72,8 @@ def experiment_markdown(
     return fitted(body, _again(record), limit)
 
 
-def _beginning(record: StudyRecord, links: str) -> list[str]:
-    return [links, "", " ".join(map(escaped, short_answer(record))), ""]
+def _short(record: StudyRecord) -> str:
+    return " ".join(map(escaped, short_answer(record)))
 
 
 def _confirmed(record: StudyRecord) -> Iterator[str]:
