@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui check bench format ui screenshots lock clean
+.PHONY: help study test test-ui check audit bench format ui screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -80,15 +80,20 @@ check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff check .
 	mypy
 
+audit: $(DEVELOP) ## look what is locked up in the public database of vulnerabilities, where that can be reached
+	uv tool run --from 'pip-audit>=2.9,<3' pip-audit --requirement requirements.lock --no-deps --disable-pip --progress-spinner off
+
 format: $(DEVELOP) ## let ruff mend what it can
 	ruff format .
 	ruff check --fix .
 
+# The store's address may hold a password, which others would read among the arguments of processes.
 ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
 	@case "$$MLFLOW_TRACKING_URI" in \
 	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" ;; \
 	*) echo "Open http://127.0.0.1:$(PORT)/"; python -c "$$FIND_VIEWS" 2>/dev/null; \
-	   exec mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
+	   export MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false; \
+	   exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
 	esac
 
 # The experiments studied last, each with the view that it opens on.

@@ -35,6 +35,15 @@ FRAME_SOURCE = "frame"
 class ConfigError(ValueError):
     """The input is wrong: one line with the rule, what was received, and where."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """Text on one line, with what a terminal would obey, or not show, as an escape."""
+    lines = " ".join(text.split())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in lines)
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -237,6 +246,10 @@ def _document(text: str, place: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the study must be TOML, however: {error} ({place})") from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"the study must be TOML, however: it is nested too deep ({place})"
+        ) from error
 
 
 def _parse(

@@ -134,3 +134,8 @@ class TestValues:
     def test_of_dates_without_a_zone_are_utc(self) -> None:
         mixed = pd.Series(["1970-01-02", None, "1970-01-02T01:00:00+01:00"])
         assert np.array_equal(as_days(mixed, "here"), [1, np.nan, 1], equal_nan=True)
+
+
+def test_dates_of_any_year_are_days() -> None:
+    days = as_days(pd.Series(["0024-01-23", "1970-01-02", "9999-12-31"]), "here")
+    assert days.tolist() == [-710740.0, 1.0, 2932896.0]
