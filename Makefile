@@ -15,8 +15,9 @@ REPLICATES ?=
 DATA ?=
 TARGET ?=
 RESUME ?=
+ACCEPT_CHANGES ?=
 PROMOTE ?=
-export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME PROMOTE
+export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME ACCEPT_CHANGES PROMOTE
 
 ENV_MANAGER ?= local
 PORT ?= 5000
@@ -64,7 +65,7 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 	mlflow run . --env-manager $(ENV_MANAGER) -P study="$$STUDY" \
 		-P n_trials="$$N_TRIALS" -P population="$$POPULATION" -P seed="$$SEED" \
 		-P max_epochs="$$MAX_EPOCHS" -P replicates="$$REPLICATES" -P data="$$DATA" -P target="$$TARGET" \
-		-P resume="$$RESUME" -P promote="$$PROMOTE"
+		-P resume="$$RESUME" -P accept_changes="$$ACCEPT_CHANGES" -P promote="$$PROMOTE"
 
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 

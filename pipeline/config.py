@@ -36,6 +36,10 @@ class ConfigError(ValueError):
     """The input is wrong: one line with the rule, what was received, and where."""
 
 
+class StudyError(RuntimeError):
+    """A study cannot go on, and no input is wrong: one line that says why."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -134,13 +138,17 @@ class TrainingConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """How many trials, how many at a time, and which are cut short."""
+    """How many trials, how many at a time, which are cut short, and how many may raise.
+
+    A trial that diverges has not raised: that is a result, and as many may as do.
+    """
 
     n_trials: Count = 100
     population: Count = 16
     objective: Literal["val_loss"] = "val_loss"
     pruner: Literal["none", "median", "quartile", "pace"] = "pace"
     pruner_warmup: Annotated[int, Field(ge=0)] = 10
+    max_failures: Annotated[int, Field(ge=0)] = 10
 
 
 class ConfirmConfig(_Section):

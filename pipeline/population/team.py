@@ -253,11 +253,12 @@ def _threads_alone(cores: int) -> int:
 
 def _serve(connection: Connection, config: StudyConfig, splits: Splits) -> None:
     """The far end: answers calls until the near end is gone."""
-    trainer = PopulationTrainer(config, splits)
+    trainer: PopulationTrainer | None = None
     with suppress(EOFError, OSError):
         while True:
             call, arguments = connection.recv()
             try:
+                trainer = trainer or PopulationTrainer(config, splits)
                 answer = call(trainer, *arguments)
             except Exception as error:  # noqa: BLE001  # raised again at the near end
                 answer = error
