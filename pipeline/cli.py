@@ -1,7 +1,7 @@
 """Owns the command line: arguments in, exit codes out.
 
-Exit codes: 0 done; 1 a reproduced trial differs, or the study failed; 2 the input is wrong (one line
-on stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
+Exit codes: 0 done; 1 a reproduced trial differs, or the study failed; 2 the input is wrong (one
+line on stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
 """
 
 from __future__ import annotations

@@ -221,6 +221,9 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
     picture = learning_curve_figure().png(
         trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
     )
+    left = {WEIGHTS_FILE: weights}
+    if result.stop_reason is StopReason.ERROR:
+        left = {TRACEBACK_FILE: result.error.encode()}
     return EndedRun(
         name=f"trial-{trial.number:04d}",
         tags={"stage": "search", "trial.number": str(trial.number), **end_tags(result)},
@@ -232,16 +235,9 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
         files={
             "learning_curve.png": picture,
             HISTORY_FILE: history_csv(result.history).encode(),
-            **weights_or_traceback(result, weights),
+            **left,
         },
     )
-
-
-def weights_or_traceback(result: TrialResult, weights: bytes) -> dict[str, bytes]:
-    """The file of what a training left behind: its weights, or why there are none."""
-    if result.stop_reason is StopReason.ERROR:
-        return {TRACEBACK_FILE: result.error.encode()}
-    return {WEIGHTS_FILE: weights}
 
 
 def end_tags(result: TrialResult) -> dict[str, str]:

@@ -96,23 +96,31 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def with_half_the_population(config: StudyConfig, error: Exception) -> StudyConfig:
-    """The study with half as many trials at once, after memory ran out.
+    """The study with half as many trials at once, after memory ran out; raises as `half_of`."""
+    half = half_of(config.search.population, error)
+    search = config.search.model_copy(update={"population": half})
+    return config.model_copy(update={"search": search})
+
+
+def half_of(n_slots: int, error: Exception) -> int:
+    """How many are to train at once after memory ran out; says so.
 
     Raises:
         StudyError: There was only one.
     """
-    half = config.search.population // 2
-    if half == 0:
+    if n_slots == 1:
         raise StudyError(
             f"a trial must fit into memory, however: one alone does not ({_line(error)})"
         ) from error
+    traceback.clear_frames(error.__traceback__)  # what is to be tried next needs the memory
+    half = n_slots // 2
     logger.warning(
-        "out of memory with %d trials at once: those in training begin again, %d at once",
-        config.search.population,
+        "out of memory with up to %d trainings at once: those that had not ended begin again, "
+        "up to %d at once",
+        n_slots,
         half,
     )
-    search = config.search.model_copy(update={"population": half})
-    return config.model_copy(update={"search": search})
+    return half
 
 
 def refuse_failures(trials: Sequence[TrialRecord], most: int) -> None:

@@ -18,10 +18,9 @@ from pipeline.contents import (
     history_csv,
     metrics_of,
     params_of,
-    weights_or_traceback,
 )
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialResult
-from pipeline.weights import weights_file
+from pipeline.weights import WEIGHTS_FILE, weights_file
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def replicate_run(done: FinishedReplicate) -> EndedRun:
         ended=done.ended,
         files={
             HISTORY_FILE: history_csv(result.history).encode(),
-            **weights_or_traceback(result, weights_file(result)),
+            WEIGHTS_FILE: weights_file(result),
             PREPROCESSING_FILE: done.preprocessing.encode(),
         },
     )

@@ -142,10 +142,12 @@ class PopulationTeam:
         return helper.unload(slot, stop_reason)
 
     def close(self) -> None:
-        """Ends the other processes; what they train is lost."""
+        """Ends the other processes, and gives the memory back; what was in training is lost."""
         for helper in self._helpers:
             helper.close()
         self._helpers.clear()
+        self._seats.clear()
+        del self._here
         torch.set_num_threads(self.threads_before)
 
     def _begin(self, helpers: set[_Helper]) -> None:
