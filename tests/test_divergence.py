@@ -67,7 +67,9 @@ def test_a_diverged_trial_is_played_back_by_a_resume(folder: Path) -> None:
 def test_features_of_1e30_fail_every_trial_and_not_the_study(folder: Path) -> None:
     draw = np.random.default_rng(5)
     features = draw.normal(size=(101, 3)) * 1e30
-    lines = [",".join(map(str, row)) + f",{n * 0.37 % 5}" for n, row in enumerate(features.tolist())]
+    lines = [
+        ",".join(map(str, row)) + f",{n * 0.37 % 5}" for n, row in enumerate(features.tolist())
+    ]
     (folder / "t.csv").write_text("a,b,c,y\n" + "\n".join(lines) + "\n", encoding="utf-8")
     options = {"data.scaling": "none", "search.n_trials": 6, "confirm.replicates": 2}
     config = parse_config(

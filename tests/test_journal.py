@@ -194,8 +194,6 @@ def test_one_line_and_exit_code_2_where_the_store_is_gone(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "its journal lies at" in done.stderr
-    # Without --resume it is a new study.
-    assert command(tmp_path, "run", path, "--n-trials", "2").returncode == 0
 
 
 class TestTheFile:

@@ -52,11 +52,13 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def limited(folder: Path, megabytes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def limited(
+    folder: Path, megabytes: int, *arguments: str, threads: str = "1"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, str(megabytes), *arguments],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, {"OMP_NUM_THREADS": threads}),
         capture_output=True,
         text=True,
         timeout=240,
@@ -70,10 +72,13 @@ def study(folder: Path, trials: int = 10, replicates: int = 0) -> str:
     return str(path)
 
 
+# With two threads, there are as many processes, each with the limit of its own.
+@pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_population_that_does_not_fit_is_halved_with_the_same_curves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = limited(tmp_path, 700, "run", study(tmp_path, replicates=2))
+    path = study(tmp_path, replicates=2)
+    done = limited(tmp_path, 700, "run", path, threads=threads)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("out of memory with up")]
     assert said, done.stderr
