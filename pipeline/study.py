@@ -10,6 +10,8 @@ In outline:
                 result = trainer.unload(slot)
                 recorder.log(trial, result); sampling.tell(trial, result)
         once a run stands in MLflow: sampling.record(trial)   # track before tell
+        if training raises: fail the trial that is to blame, or halve the population where memory
+            ran out, and begin again as a resume does         # pipeline.failures
     confirm(finalists): on fresh replicates               # pipeline.confirm.course
 """
 
