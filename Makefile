@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui check audit bench format ui screenshots lock clean
+.PHONY: help study test test-ui test-faults check audit bench format ui screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -15,8 +15,9 @@ REPLICATES ?=
 DATA ?=
 TARGET ?=
 RESUME ?=
+ACCEPT_CHANGES ?=
 PROMOTE ?=
-export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME PROMOTE
+export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME ACCEPT_CHANGES PROMOTE
 
 ENV_MANAGER ?= local
 PORT ?= 5000
@@ -65,7 +66,7 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 	mlflow run . --env-manager $(ENV_MANAGER) -P study="$$STUDY" \
 		-P n_trials="$$N_TRIALS" -P population="$$POPULATION" -P seed="$$SEED" \
 		-P max_epochs="$$MAX_EPOCHS" -P replicates="$$REPLICATES" -P data="$$DATA" -P target="$$TARGET" \
-		-P resume="$$RESUME" -P promote="$$PROMOTE"
+		-P resume="$$RESUME" -P accept_changes="$$ACCEPT_CHANGES" -P promote="$$PROMOTE"
 
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 
@@ -74,6 +75,9 @@ test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
 
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)
+
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in minutes
+	pytest --numprocesses 2 --dist loadfile tests/faults $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

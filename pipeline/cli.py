@@ -1,7 +1,7 @@
 """Owns the command line: arguments in, exit codes out.
 
-Exit codes: 0 done; 1 a reproduced trial differs, or a failure; 2 the input is wrong (one line on
-stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
+Exit codes: 0 done; 1 a reproduced trial differs, or the study failed; 2 the input is wrong (one
+line on stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="continue the newest run of this study",
     )
     run.add_argument(
+        "--accept-changes",
+        **flag,
+        help="with --resume: also with a wider space, another pruner or other package versions",
+    )
+    run.add_argument(
         "--promote",
         **flag,
         help="make the champion the registered one even where that one was better on validation",
@@ -140,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = build_parser().parse_args(given)
     chosen.typed = typed(given)
-    from pipeline.config import ConfigError
+    from pipeline.config import ConfigError, StudyError
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
@@ -156,6 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
+    except StudyError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
     except Stopped as stopped:
         print("stopped; --resume continues the study", file=sys.stderr)
         return 128 + stopped.signal
@@ -191,6 +199,7 @@ def _run(chosen: argparse.Namespace) -> int:
             result = run_study(
                 config,
                 resume=chosen.resume,
+                accept_changes=chosen.accept_changes,
                 promote=chosen.promote,
                 command=chosen.typed,
                 on_progress=on_progress,

@@ -45,6 +45,10 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in lines)
 
 
+class StudyError(RuntimeError):
+    """A study cannot go on, and no input is wrong: one line that says why."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -143,13 +147,17 @@ class TrainingConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """How many trials, how many at a time, and which are cut short."""
+    """How many trials, how many at a time, which are cut short, and how many may raise.
+
+    A trial that diverges has not raised: that is a result, and as many may as do.
+    """
 
     n_trials: Count = 100
     population: Count = 16
     objective: Literal["val_loss"] = "val_loss"
     pruner: Literal["none", "median", "quartile", "pace"] = "pace"
     pruner_warmup: Annotated[int, Field(ge=0)] = 10
+    max_failures: Annotated[int, Field(ge=0)] = 10
 
 
 class ConfirmConfig(_Section):

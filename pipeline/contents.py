@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.results import (
     History,
+    StopReason,
     TrialRecord,
     TrialResult,
     TrialState,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.figures.parts import Plot
 
 HISTORY_FILE = "history.csv"
+TRACEBACK_FILE = "traceback.txt"
 STUDY_FILE = "study.toml"
 COLUMNS_FILE = "columns.csv"
 PREPROCESSING_FILE = "preprocessing.json"
@@ -162,6 +164,9 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def final_values(result: TrialResult) -> dict[str, float]:
     """What `final/` shows; a failed trial has no values, only the number of its epochs."""
+    epochs = {"epochs": float(len(result.history))}
+    if result.state is TrialState.FAILED:
+        return epochs
     values = {
         "val_loss": result.val_loss,
         "train_loss": result.train_loss,
@@ -174,10 +179,8 @@ def final_values(result: TrialResult) -> dict[str, float]:
         "sparsity": result.sparsity,
     }
     values |= {f"test_{name}": value for name, value in result.test.items()}
-    if result.state is TrialState.FAILED:
-        values = {}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return {**finite, "epochs": float(len(result.history))}
+    return {**finite, **epochs}
 
 
 def metrics_of(result: TrialResult) -> list[MetricPoint]:
@@ -210,11 +213,17 @@ def learning_curve_figure() -> Any:
 
 
 def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
-    """The run of a trial; `weights` is the content of `weights.pt`."""
+    """The run of a trial; `weights` is the content of `weights.pt`.
+
+    One that raised has no weights, and the traceback in their place.
+    """
     result = trial.result
     picture = learning_curve_figure().png(
         trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
     )
+    left = {WEIGHTS_FILE: weights}
+    if result.stop_reason is StopReason.ERROR:
+        left = {TRACEBACK_FILE: result.error.encode()}
     return EndedRun(
         name=f"trial-{trial.number:04d}",
         tags={"stage": "search", "trial.number": str(trial.number), **end_tags(result)},
@@ -226,7 +235,7 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
         files={
             "learning_curve.png": picture,
             HISTORY_FILE: history_csv(result.history).encode(),
-            WEIGHTS_FILE: weights,
+            **left,
         },
     )
 

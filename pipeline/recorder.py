@@ -41,6 +41,7 @@ class Recorder:
         config: The study.
         description: What the parent run is to hold.
         resume: Take up the newest run of the study, if there is one.
+        accept_changes: Also where it is another study by now, as far as that is sound.
         stop_if_asked: Called while waiting; may raise.
     """
 
@@ -50,11 +51,14 @@ class Recorder:
         description: Description,
         *,
         resume: bool,
+        accept_changes: bool = False,
         stop_if_asked: Callable[[], None],
     ) -> None:
         self._stop_if_asked = stop_if_asked
         caller = tracking.Caller.here()
-        self._opening = writer.submit(tracking.open_study, caller, config, description, resume)
+        self._opening = writer.submit(
+            tracking.open_study, caller, config, description, resume, accept_changes
+        )
         self._ready = [writer.submit(tracking.get_ready)]
         if config.confirm.replicates:
             self._ready.append(writer.submit(registry.get_ready))

@@ -124,6 +124,7 @@ class TrialResult:
             epoch.
         test: `loss`, `score` and all scores of the test split likewise; empty in a search, which
             does not know it.
+        error: The traceback of what it raised, if that ended it; there are no weights then.
     """
 
     hyperparameters: Hyperparameters
@@ -134,6 +135,7 @@ class TrialResult:
     weights: Mapping[str, NDArray[np.floating]]
     scores: Mapping[str, float] = field(default_factory=dict)
     test: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
 
     @property
     def state(self) -> TrialState:

@@ -8,7 +8,8 @@ its run is. Nothing is ever read from it but by a resume, which asks again what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from pipeline.config import StudyConfig
+from pipeline.config import ConfigError, StudyConfig
+from pipeline.journal import mend, set_aside
 from pipeline.results import TrialRecord, TrialResult, TrialState
 from pipeline.space import Hyperparameters, SearchSpace
 
@@ -39,6 +42,11 @@ MOST_REMEMBERED, REMEMBERED = 500, 250
 # Where the journal notes the run of a finished trial.
 RUN_ID = "mlflow_run_id"
 
+# Where it notes a trial's number, which Optuna only counts: lines that were lost are found out.
+NUMBER = "number"
+
+logger = logging.getLogger(__name__)
+
 
 class Sampling:
     """Asks a sampler for hyperparameters, tells it results, and keeps the journal.
@@ -55,15 +63,16 @@ class Sampling:
         self._running: dict[int, optuna.Trial] = {}
         self._unwritten: list[FrozenTrial] = []
         self._before: list[FrozenTrial] = []
+        self._stood: dict[int, Hyperparameters] = {}
         self.n_asked = 0
 
     def ask(self) -> tuple[int, Hyperparameters]:
         """The next trial's number and hyperparameters."""
         number = self.n_asked
-        trial = self._asked_before() if number < self.n_asked_before else self._ask()
+        trial = self._asked_before(number) or self._ask()
         hyperparameters = self._space.suggest(trial)
         if number >= self.n_asked_before:
-            asked = _as_asked(trial.params, trial.distributions)
+            asked = _as_asked(trial.params, trial.distributions, {NUMBER: number})
             if self._journal is None:
                 self._unwritten.append(asked)
             else:
@@ -83,17 +92,53 @@ class Sampling:
             self._memory.enqueue_trial(self._space.free_parameters(self._first[self.n_asked]))
         return self._memory.ask()
 
-    def _asked_before(self) -> optuna.Trial:
+    def _asked_before(self, number: int) -> optuna.Trial | None:
         """The same trial again, without the sampler: it need not be the same to the last bit."""
-        known = self._before[self.n_asked]
+        if number < self.n_asked_before:
+            params = self._before[number].params
+        elif number in self._stood:
+            params = self._space.free_parameters(self._stood[number])
+        else:
+            return None
+        # Of a space that is wider by now, and not of the one that it was drawn from: the sampler
+        # refuses to mix them.
+        known = optuna.trial.FixedTrial(params)
+        self._space.suggest(known)
         self._memory.add_trial(_as_asked(known.params, known.distributions))
         return optuna.Trial(self._memory, self._memory.get_trials(deepcopy=False)[-1]._trial_id)
 
     def open_journal(self, path: Path) -> None:
-        """Begins the journal, or opens it; what was asked before is written to it first."""
-        self._storage, self._journal = _open_journal(path, self._name)
+        """Begins the journal, or opens it; what was asked before is written to it first.
+
+        What a crash tore off is cut off, and a journal that cannot be read is set aside.
+
+        Raises:
+            ConfigError: Its file cannot be read or written.
+        """
+        self._path = path
+        try:
+            with get_lock_file(_lock_of(path)):
+                wrong = mend(path)
+            if wrong is not None:
+                self._set_aside(wrong)
+            else:
+                self._open()
+        except OSError as error:
+            raise ConfigError(
+                f"a journal must be readable and writable, however: {error.strerror} ({path})"
+            ) from error
+
+    def _open(self) -> None:
+        self._storage, self._journal = _open_journal(self._path, self._name)
         self._journal.add_trials(self._unwritten)
         self._unwritten.clear()
+
+    def _set_aside(self, wrong: str) -> None:
+        """Begins the journal anew: the tracking store knows all that ended."""
+        moved = set_aside(self._path)
+        logger.warning("the journal was corrupt (%s): it is %s now, and begun anew", wrong, moved)
+        self._before = []
+        self._open()
 
     @property
     def has_journal(self) -> bool:
@@ -131,6 +176,27 @@ class Sampling:
             for trial in self._before
             if RUN_ID in trial.user_attrs
         }
+
+    def agree(self, trials: Sequence[TrialRecord]) -> None:
+        """Holds the journal against the trials of the tracking store, whose word counts.
+
+        One that tells of other trials has lost lines, and is set aside. What ended and the journal
+        does not know, it was lost: it is asked again as it was.
+        """
+        self._stood = {trial.number: trial.hyperparameters for trial in trials}
+        for known in self._before:
+            if not self._agrees(known):
+                self._set_aside(f"trial {known.number} is another one in the tracking store")
+                return
+
+    def _agrees(self, known: FrozenTrial) -> bool:
+        if known.user_attrs.get(NUMBER, known.number) != known.number:
+            return False
+        try:
+            chosen = self._space.suggest(optuna.trial.FixedTrial(known.params))
+        except ValueError:
+            return False  # something is missing
+        return self._stood.get(known.number, chosen) == chosen
 
     def _remember(self, finished: list[FrozenTrial]) -> None:
         """Starts the memory anew, with some of the finished trials and all that run."""
@@ -181,17 +247,27 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def _open_journal(path: Path, name: str) -> tuple[JournalStorage, optuna.Study]:
-    # A killed process leaves its lock behind: the next one takes it over after these seconds.
-    lock = JournalFileSymlinkLock(str(path), grace_period=3)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_lock_of(path)))
     return storage, optuna.create_study(
         storage=storage, study_name=name, direction="minimize", load_if_exists=True
     )
 
 
-def _as_asked(params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _lock_of(path: Path) -> JournalFileSymlinkLock:
+    # A killed process leaves its lock behind: the next one takes it over after these seconds.
+    return JournalFileSymlinkLock(str(path), grace_period=3)
+
+
+def _as_asked(
+    params: dict[str, Any],
+    distributions: dict[str, BaseDistribution],
+    attributes: dict[str, Any] | None = None,
+) -> FrozenTrial:
     return optuna.trial.create_trial(
-        state=OptunaState.RUNNING, params=params, distributions=distributions
+        state=OptunaState.RUNNING,
+        params=params,
+        distributions=distributions,
+        user_attrs=attributes,
     )
 
 

@@ -10,11 +10,14 @@ In outline:
                 result = trainer.unload(slot)
                 recorder.log(trial, result); sampling.tell(trial, result)
         once a run stands in MLflow: sampling.record(trial)   # track before tell
+        if training raises: fail the trial that is to blame, or halve the population where memory
+            ran out, and begin again as a resume does         # pipeline.failures
     confirm(finalists): on fresh replicates               # pipeline.confirm.course
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +37,16 @@ from pipeline.contents import (
     logged,
     trial_record,
 )
-from pipeline.data import Table, drawable_replicates, load_table, split
+from pipeline.data import Splits, Table, drawable_replicates, load_table, split
+from pipeline.failures import (
+    Suspect,
+    TrainingError,
+    find_culprit,
+    in_training,
+    ran_out_of_memory,
+    refuse_failures,
+    with_half_the_population,
+)
 from pipeline.interrupts import held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
@@ -60,6 +72,8 @@ if TYPE_CHECKING:
 
 # Runs that may wait for the tracking store before training waits for it too, in populations.
 BACKLOG = 4
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,7 @@ def run_study(
     *,
     data: pd.DataFrame | None = None,
     resume: bool = False,
+    accept_changes: bool = False,
     promote: bool = False,
     command: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -130,6 +145,8 @@ def run_study(
         config: The study.
         data: The table, in place of what `data.source` names.
         resume: Continue the newest run of this study in the tracking store, if there is one.
+        accept_changes: Continue it with another search or other packages, too, where what has ended
+            stays comparable: see `tracking.changes`.
         promote: Give the champion its alias even where the registered one was better.
         command: That was given to start it, as it is to be repeated, without passwords.
         on_progress: Called after every epoch of the population.
@@ -137,6 +154,7 @@ def run_study(
     Raises:
         ConfigError: The data cannot be trained on, the store cannot be written to, or a resumed
             study is not the one that began.
+        StudyError: More trials raised than may, or not even one fits into memory.
     """
     start_writer()
     if data is not None:
@@ -146,18 +164,16 @@ def run_study(
     # What cannot be confirmed is to be said before the search.
     replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
     description = describe_study(config, table, splits, command)
-    with (
-        held_back() as stop_if_asked,
-        closing(PopulationTeam(config, splits)) as trainer,
-        quiet_optuna(),
-    ):
-        recorder = Recorder(config, description, resume=resume, stop_if_asked=stop_if_asked)
-        search = Search(config, Sampling(config), trainer, recorder, on_progress, stop_if_asked)
+    with held_back() as stop_if_asked, quiet_optuna():
+        recorder = Recorder(
+            config,
+            description,
+            resume=resume,
+            accept_changes=accept_changes,
+            stop_if_asked=stop_if_asked,
+        )
         try:
-            if resume:
-                search.recover()
-            search.run()
-            trainer.close()  # its cores and memory are the confirmation's
+            search = searched(config, splits, recorder, on_progress, stop_if_asked, resume=resume)
             with search.timed("confirm"):
                 confirmation = search.confirm(table, replicates)
             with search.timed("conclude"):
@@ -180,14 +196,10 @@ def run_study(
                 end.experiment_note,
             )
         except BaseException as error:
-            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
-            # ended is told; what was in training stays asked, for a resume to train again.
+            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on.
             interrupted = not isinstance(error, Exception)
-            try:
-                search.close()
-            finally:
-                with suppress(Exception):  # the first error is the one to hear of
-                    recorder.finish("interrupted" if interrupted else "failed")
+            with suppress(Exception):  # the first error is the one to hear of
+                recorder.finish("interrupted" if interrupted else "failed")
             raise
     return StudyResult(
         record=end.record,
@@ -198,6 +210,71 @@ def run_study(
         tracking_uri=recorder.opened().parent.uri,
         view=recorder.opened().view,
     )
+
+
+def searched(
+    config: StudyConfig,
+    splits: Splits,
+    recorder: Recorder,
+    on_progress: Callable[[Progress], None] | None,
+    stop_if_asked: Callable[[], None],
+    *,
+    resume: bool,
+) -> Search:
+    """Searches to the end.
+
+    Where training raised, the search is taken up again as a resume takes it up: what ended stands,
+    what was in training begins anew. The trial that is to blame has ended by then, or fewer train
+    at once.
+
+    Raises:
+        StudyError: More trials raised than may, or not even one fits into memory.
+    """
+    seconds: dict[str, float] = {}
+
+    def attempt(again: bool) -> Search:
+        with in_training():
+            trainer = PopulationTeam(config, splits)
+        with closing(trainer):  # its cores and memory are the confirmation's
+            sampling = Sampling(config)
+            search = Search(
+                config, sampling, trainer, recorder, on_progress, stop_if_asked, seconds=seconds
+            )
+            try:
+                if resume or again:
+                    search.recover(again=again)
+                search.run()
+            except BaseException as error:
+                if isinstance(error, TrainingError):
+                    error.suspects = search.suspects()
+                # What has ended is told; what was in training stays asked, to be trained again.
+                search.close()
+                raise
+        return search
+
+    again = False
+    while True:
+        try:
+            return attempt(again)
+        except TrainingError as error:
+            failed = error
+        failed.forget()  # what is to be tried next needs the memory
+        config, again = _remedied(config, splits, recorder, failed), True
+
+
+def _remedied(
+    config: StudyConfig, splits: Splits, recorder: Recorder, failed: TrainingError
+) -> StudyConfig:
+    """What to go on with after training raised; raises where there is nothing to go on with."""
+    if ran_out_of_memory(failed.cause):
+        return with_half_the_population(config, failed.cause)
+    found = find_culprit(config, splits, failed)
+    if found is None:
+        raise failed.cause
+    suspect, result = found
+    trial = FinishedTrial(suspect.number, result, suspect.started, _now(), config.has_dropout)
+    recorder.wait(recorder.log(trial, b""))
+    return config
 
 
 @dataclass(frozen=True)
@@ -223,6 +300,7 @@ class Search:
     stop_if_asked: Callable[[], None]
 
     running: dict[int, _Running] = field(default_factory=dict)
+    reached: dict[int, int] = field(default_factory=dict)  # slot -> epochs of its trial
     ended: deque[FinishedTrial] = field(default_factory=deque)
     written: deque[tuple[FinishedTrial, Future[str]]] = field(default_factory=deque)
     records: list[TrialRecord] = field(default_factory=list)
@@ -248,6 +326,7 @@ class Search:
             points = self.replay.pass_epoch()
             if len(points) < len(self.running):
                 points = dict(sorted({**points, **self._train_epoch()}.items()))
+            self.reached |= {slot: point.epoch for slot, point in points.items()}
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
             self._show_progress()
@@ -259,13 +338,22 @@ class Search:
         self.settle(wait_for_all=True)
 
     def _train_epoch(self) -> dict[int, Point]:
-        self.trainer.begin_epoch()
+        with in_training():
+            self.trainer.begin_epoch()
         # While other processes train: what can be done without them.
         if self.recorder.look():
             self._hand_over()
             self.settle()
-        with self.timed("train"):
+        with self.timed("train"), in_training():
             return self.trainer.train_epoch()
+
+    def suspects(self) -> list[Suspect]:
+        """Who was in training when it raised, and by which epoch each would have done so."""
+        return [
+            Suspect(each.number, each.hyperparameters, self.reached.get(slot, 0) + 1, each.started)
+            for slot, each in self.running.items()
+            if slot not in self.replay
+        ]
 
     def confirm(self, table: Table, replicates: Sequence[int]) -> Confirmation | None:
         """Trains the finalists on fresh replicates."""
@@ -316,13 +404,24 @@ class Search:
             self.settle(wait_for_all=True)
         self.recorder.abandon([written for _, written in self.written])
 
-    def recover(self) -> None:
-        """Takes up a study that was cut off: it begins anew, and what ended is played back."""
+    def recover(self, *, again: bool = False) -> None:
+        """Takes up a study that was cut off: it begins anew, and what ended is played back.
+
+        Args:
+            again: It was this program's own.
+
+        Raises:
+            StudyError: More trials have raised than may.
+        """
         opened = self.recorder.opened()
-        if not opened.resumed:
+        if not (opened.resumed or again):
             return  # there is nothing to take up: this one begins
+        if not again:
+            _tell_of_resume(opened)
         self._begin_journal(opened)
         record = self.recorder.recover(self.sampling.recover())
+        self.sampling.agree(record.trials)
+        refuse_failures(record.trials, self.config.search.max_failures)
         self.before = {trial.number: trial for trial in record.trials}
         self.confirmed_before = record.confirmation
 
@@ -346,13 +445,15 @@ class Search:
         to_fill = to_fill[: self._n_unasked]
         first = self.sampling.n_asked
         numbers = range(first, first + len(to_fill))
-        self.trainer.expect(sum(number not in self.before for number in numbers))
+        with in_training():
+            self.trainer.expect(sum(number not in self.before for number in numbers))
         for slot in to_fill:
             number, hyperparameters = self.sampling.ask()
             self.running[slot] = _Running(number, hyperparameters, _now())
             before = self._ended_before(number, hyperparameters)
             if before is None:
-                self.trainer.load(slot, hyperparameters)
+                with in_training():
+                    self.trainer.load(slot, hyperparameters)
             else:
                 self.replay.load(slot, before)
 
@@ -385,18 +486,19 @@ class Search:
         return self.pruner.should_prune(running.number)
 
     def _end(self, slot: int, reason: StopReason) -> None:
-        running = self.running.pop(slot)
-        number = running.number
+        running, number = self.running[slot], self.running[slot].number
         result: TrialResult | TrialRecord
         if slot in self.replay:
             result = self.replay.unload(slot)
             self.records.append(result)
             self.sampling.record(number, result, result.run_id)
         else:
-            result = self.trainer.unload(slot, reason)
+            with in_training():
+                result = self.trainer.unload(slot, reason)
             self.ended.append(
                 FinishedTrial(number, result, running.started, _now(), self.config.has_dropout)
             )
+        del self.running[slot], self.reached[slot]
         self.pruner.finish(number, result.state)
         with self.timed("tell"):
             self.sampling.tell(number, result)
@@ -425,6 +527,13 @@ class Search:
         finally:
             spent = time.perf_counter() - start
             self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+
+
+def _tell_of_resume(opened: Opened) -> None:
+    for note in opened.notes:
+        logger.warning("since the study began, %s", note)
+    if not Path(opened.journal).is_file():
+        logger.warning("the journal was gone, and is begun anew: %s", opened.journal)
 
 
 def _now() -> int:

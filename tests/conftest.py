@@ -13,5 +13,6 @@ torch.set_num_threads(1)
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
 
-# They need a browser and a minute: `make test-ui`, which names their folder, runs them.
-collect_ignore = ["ui"]
+# The ones need a browser, the others break things on purpose, for minutes: `make test-ui` and
+# `make test-faults` run them, which name their folders.
+collect_ignore = ["ui", "faults"]

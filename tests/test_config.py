@@ -75,6 +75,7 @@ class TestDefaults:
                 "n_trials": 100,
                 "population": 16,
                 "objective": "val_loss",
+                "max_failures": 10,
                 **{
                     key: value
                     for key, value in parse(LEAST).search.model_dump().items()
@@ -157,6 +158,7 @@ WRONG = [
     ("[search]\nn_trials = 0", "0", "search.n_trials"),
     ("[search]\nn_trials = -1", "-1", "search.n_trials"),
     ("[search]\npopulation = 0", "0", "search.population"),
+    ("[search]\nmax_failures = -1", "-1", "search.max_failures"),
     ("[search]\npruner = 'x'", "'x'", "search.pruner"),
     ("[confirm]\nreplicates = 1", "1", "confirm.replicates"),
     ("[confirm]\nreplicates = -1", "-1", "confirm.replicates"),

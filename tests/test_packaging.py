@@ -200,10 +200,13 @@ def test_main_passes_numbers_on(parameter: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "resume"), [("", False), ("false", False), ("true", True), ("1", True)]
+    ("value", "expected"), [("", False), ("false", False), ("true", True), ("1", True)]
 )
-def test_main_resumes_when_told(value: str, resume: bool) -> None:
-    assert build_parser().parse_args(arguments("main", resume=value)).resume is resume
+@pytest.mark.parametrize("name", ["resume", "accept_changes", "promote"])
+def test_main_resumes_accepts_and_promotes_when_told(name: str, value: str, expected: bool) -> None:
+    chosen = vars(build_parser().parse_args(arguments("main", **{name: value})))
+    assert chosen[name] is expected
+    assert sum(chosen[each] for each in ("resume", "accept_changes", "promote")) == expected
 
 
 @pytest.mark.parametrize("parameter", ["unknown", "pop", "max", "n_trial", "stud", "it's; exit"])

@@ -552,14 +552,6 @@ class TestResume:
         assert result.parent_run_id == opened.parent.run_id
         assert len(result.record.trials) == len(journal(result).trials) == 3
 
-    def test_a_study_whose_journal_is_gone_is_refused(self, store: Path) -> None:
-        config = small(store, "gone", **{"search.n_trials": 2})
-        result = run_study(config)
-        tags = MlflowClient().get_run(result.parent_run_id).data.tags
-        Path(tags["study.journal"]).unlink()
-        with pytest.raises(ConfigError, match="must have its journal, however: it is gone"):
-            run_study(config, resume=True)
-
     def test_a_changed_study_or_changed_data_are_refused(self, store: Path) -> None:
         path = store / "changing.csv"
         frame = pd.DataFrame(np.random.default_rng(1).normal(size=(53, 4)), columns=list("abcd"))

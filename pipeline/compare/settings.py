@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from pipeline.compare.sides import Side
 
-# A study's name says which one it is, not what was done.
-NO_SETTING = {"study.name"}
+# A study's name says which one it is, not what was done; how many trials may raise, nothing of
+# those that did not.
+NO_SETTING = {"study.name", "study.search.max_failures"}
 
 
 def differences(sides: Sequence[Side]) -> dict[str, list[str | None]]:

@@ -3,8 +3,10 @@
 In outline:
 
     finalists = choose_finalists(trials)
-    for trained in train_replicates(what has no run yet):      # one population, any order
-        recorder.log_runs(its run)                             # MLflow itself is the journal
+    while something has no run yet:
+        for trained in train_replicates(it):                   # one population, any order
+            recorder.log_runs(its run)                         # MLflow itself is the journal
+        if memory ran out: half as many train at once
 
 A result is a function of the finalist and the replicate: what a crash lost is trained again, and
 nothing else.
@@ -23,7 +25,8 @@ from pipeline.config import StudyConfig
 from pipeline.confirm.finalists import choose_finalists
 from pipeline.confirm.runs import FinishedReplicate, replicate_run
 from pipeline.data import Table, split
-from pipeline.population.replicates import Rows, Trained, train_replicates
+from pipeline.failures import half_of, ran_out_of_memory
+from pipeline.population.replicates import SLOTS, Rows, Trained, train_replicates
 from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
 from pipeline.space import Hyperparameters
@@ -70,19 +73,27 @@ def confirm(
         stage.take_up(before, replicates)
     if not finalists or not replicates:
         return None
-    todo = {number: missing for number in replicates if (missing := stage.missing(number))}
 
     def rows_of(replicate: int) -> Rows:
         splits = split(table, config.data, config.seed, replicate)
         return Rows(splits, splits.test_part(table))
 
     n_all = len(finalists) * len(replicates)
+    n_slots: int | None = None
     try:
-        for trained in train_replicates(config, todo, rows_of, while_waiting=stop_if_asked):
-            stage.note(trained)
-            if on_trained is not None:
-                on_trained(stage.n_trained, n_all)
-        stage.write_all()
+        while todo := {each: missing for each in replicates if (missing := stage.missing(each))}:
+            try:
+                for trained in train_replicates(
+                    config, todo, rows_of, n_slots=n_slots, while_waiting=stop_if_asked
+                ):
+                    stage.note(trained)
+                    if on_trained is not None:
+                        on_trained(stage.n_trained, n_all)
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
+                n_slots = half_of(n_slots or SLOTS, error)
+            stage.write_all()
     except BaseException:
         with suppress(Exception):  # the first error is the one to hear of
             stage.write_all()

@@ -21,6 +21,10 @@ import torch
 MOST_PROCESSES = 8
 
 
+class LostProcessError(RuntimeError):
+    """A process that trains is gone, and what it trained with it."""
+
+
 class ForkedProcess:
     """A process that serves a connection until it is closed.
 
@@ -52,10 +56,10 @@ class ForkedProcess:
         self.process.kill()
         self.process.join()
 
-    def lost(self) -> RuntimeError:
+    def lost(self) -> LostProcessError:
         """What to raise where the connection broke."""
         self.process.join(timeout=5)
-        return RuntimeError(f"a training process ended (exit code {self.process.exitcode})")
+        return LostProcessError(f"a training process ended (exit code {self.process.exitcode})")
 
 
 def usual_processes() -> int:

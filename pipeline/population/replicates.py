@@ -82,6 +82,7 @@ def train_replicates(
     todo: Todo,
     rows_of: RowsOf,
     *,
+    n_slots: int | None = None,
     n_processes: int | None = None,
     while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[Trained]:
@@ -91,6 +92,8 @@ def train_replicates(
         config: The study.
         todo: What is to be trained.
         rows_of: Makes a replicate's rows; called in the processes that train.
+        n_slots: How many train at a time in a process, however many trials there are. None: as many
+            as are fast, and all trials of a replicate at least.
         n_processes: How many train beside this one, which then waits; 0: this one trains itself.
             None: as many as there are cores for.
         while_waiting: Called a few times a second, and after each epoch where this process trains;
@@ -100,9 +103,32 @@ def train_replicates(
         ConfigError: A replicate cannot be trained on.
     """
     while_waiting = while_waiting or _nothing
+    if n_slots is not None:
+        for part in _in_parts(todo, n_slots):
+            yield from _train_part(config, part, rows_of, n_slots, n_processes, while_waiting)
+        return
+    yield from _train_part(config, todo, rows_of, SLOTS, n_processes, while_waiting)
+
+
+def _in_parts(todo: Todo, n_slots: int) -> Iterator[Todo]:
+    """What is to be trained in parts of no more slots to a replicate than there are."""
+    groups = {number: sharing_slots(trials) for number, trials in todo.items()}
+    for start in range(0, max(map(len, groups.values()), default=0), n_slots):
+        part = {number: of[start : start + n_slots] for number, of in groups.items()}
+        yield {number: list(itertools.chain(*some)) for number, some in part.items() if some}
+
+
+def _train_part(
+    config: StudyConfig,
+    todo: Todo,
+    rows_of: RowsOf,
+    n_slots: int,
+    n_processes: int | None,
+    while_waiting: Callable[[], None],
+) -> Iterator[Trained]:
     n_processes = _usual_processes(config, len(todo)) if n_processes is None else n_processes
     if n_processes == 0 or not todo:
-        yield from _train(config, todo, rows_of, iter(todo), while_waiting)
+        yield from _train(config, todo, rows_of, n_slots, iter(todo), while_waiting)
         return
     n_taken = multiprocessing.get_context("fork").Value("i", 0)
     threads = torch.get_num_threads()
@@ -112,7 +138,7 @@ def train_replicates(
         processes = {}
         for _ in range(n_processes):
             process = stack.enter_context(
-                closing(ForkedProcess(_serve, config, todo, rows_of, n_taken))
+                closing(ForkedProcess(_serve, config, todo, rows_of, n_slots, n_taken))
             )
             processes[process.connection] = process
         while processes:
@@ -143,12 +169,15 @@ def _serve(
     config: StudyConfig,
     todo: Todo,
     rows_of: RowsOf,
+    n_slots: int,
     n_taken: Synchronized[int],
 ) -> None:
     """The far end: sends results, an error, or None at the end."""
     with suppress(OSError):  # the near end is gone
         try:
-            for result in _train(config, todo, rows_of, _next_ones(todo, n_taken), _nothing):
+            for result in _train(
+                config, todo, rows_of, n_slots, _next_ones(todo, n_taken), _nothing
+            ):
                 connection.send(result)
         except Exception as error:  # noqa: BLE001  # raised again at the near end
             connection.send(error)
@@ -172,6 +201,7 @@ def _train(
     config: StudyConfig,
     todo: Todo,
     rows_of: RowsOf,
+    n_slots: int,
     numbers: Iterator[int],
     after_epoch: Callable[[], None],
 ) -> Iterator[Trained]:
@@ -179,7 +209,7 @@ def _train(
     while (first := next(numbers, None)) is not None:
         others: list[int] = []
         alike = itertools.chain([first], numbers)
-        yield from _train_alike(config, todo, rows_of, alike, others, after_epoch)
+        yield from _train_alike(config, todo, rows_of, n_slots, alike, others, after_epoch)
         numbers = iter(others)
 
 
@@ -187,6 +217,7 @@ def _train_alike(
     config: StudyConfig,
     todo: Todo,
     rows_of: RowsOf,
+    n_slots: int,
     numbers: Iterator[int],
     others: list[int],
     after_epoch: Callable[[], None],
@@ -208,7 +239,7 @@ def _train_alike(
             rows = rows_of(number)
             splits = rows.splits
             if trainer is None:
-                shape, n_slots = splits.x_train.shape, max(1, SLOTS // most) * most
+                shape, n_slots = splits.x_train.shape, max(1, n_slots // most) * most
                 n_seats = min(n_slots, max(1, ROWS_BYTES // _bytes_of(rows)))
                 trainer = PopulationTrainer(config, splits, n_slots=n_slots, n_replicates=n_seats)
             if splits.x_train.shape != shape:

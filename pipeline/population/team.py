@@ -142,10 +142,12 @@ class PopulationTeam:
         return helper.unload(slot, stop_reason)
 
     def close(self) -> None:
-        """Ends the other processes; what they train is lost."""
+        """Ends the other processes, and gives the memory back; what was in training is lost."""
         for helper in self._helpers:
             helper.close()
         self._helpers.clear()
+        self._seats.clear()
+        del self._here
         torch.set_num_threads(self.threads_before)
 
     def _begin(self, helpers: set[_Helper]) -> None:
@@ -253,11 +255,12 @@ def _threads_alone(cores: int) -> int:
 
 def _serve(connection: Connection, config: StudyConfig, splits: Splits) -> None:
     """The far end: answers calls until the near end is gone."""
-    trainer = PopulationTrainer(config, splits)
+    trainer: PopulationTrainer | None = None
     with suppress(EOFError, OSError):
         while True:
             call, arguments = connection.recv()
             try:
+                trainer = trainer or PopulationTrainer(config, splits)
                 answer = call(trainer, *arguments)
             except Exception as error:  # noqa: BLE001  # raised again at the near end
                 answer = error

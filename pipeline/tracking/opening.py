@@ -7,17 +7,19 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
-from pipeline.contents import STUDY_FILE, Description, flat, learning_curve_figure
+from pipeline.contents import STUDY_FILE, Description, learning_curve_figure
+from pipeline.journal import journals_of
 from pipeline.results import StudyRecord
-from pipeline.store import TrackingError, folder_of, impatient, probe, sqlite_file
+from pipeline.store import TrackingError, folder_of, impatient, masked, probe, sqlite_file
+from pipeline.tracking.changes import CHANGES_TAG, changes, version_tags
 from pipeline.tracking.client import (
     PARENT_TAG,
     Caller,
@@ -57,8 +59,9 @@ class Opened:
         parent: Its place.
         record: The study, without trials.
         journal: Where Optuna's journal of the study lies, or is to lie.
-        resumed: Whether there is one already.
+        resumed: Whether there is something of it already.
         view: Whether its experiment has the views that are made for looking at it.
+        notes: What is another than when a resumed study began, in words.
     """
 
     parent: Parent
@@ -66,10 +69,15 @@ class Opened:
     journal: str
     resumed: bool
     view: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def open_study(
-    caller: Caller, config: StudyConfig, description: Description, resume: bool
+    caller: Caller,
+    config: StudyConfig,
+    description: Description,
+    resume: bool,
+    accept_changes: bool = False,
 ) -> Opened:
     """Opens a parent run, adopts the one that `mlflow run` opened, or takes up an earlier one.
 
@@ -81,6 +89,7 @@ def open_study(
         config: The study.
         description: What its parent run is to hold.
         resume: Take up the newest run of the study, if there is one.
+        accept_changes: Also where it is another study by now, as far as that is sound.
 
     Raises:
         TrackingError: The store cannot be reached or written to.
@@ -92,7 +101,7 @@ def open_study(
         probe(uri)
         _create_database(uri)
         client = client_of(uri)
-        opened = _resume(client, config, description) if resume else None
+        opened = _resume(client, config, description, accept_changes) if resume else None
         opened = opened or _start(client, config, description)
         return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
 
@@ -105,7 +114,8 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
     journal = folder_of(parent.uri) / "journals" / f"{parent.run_id}.journal"
     try:
-        _describe(client, parent.run_id, description, origin_tags(run, description.command))
+        tags = {**origin_tags(run, description.command), **version_tags()}
+        _describe(client, parent.run_id, description, tags)
         # Before anything can be in the journal: whenever the program dies, it is found.
         client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
         record = study_record(client, client.get_run(parent.run_id), ())
@@ -115,18 +125,19 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
     return Opened(parent, record, str(journal), resumed=False)
 
 
-def _resume(client: MlflowClient, config: StudyConfig, description: Description) -> Opened | None:
+def _resume(
+    client: MlflowClient, config: StudyConfig, description: Description, accept_changes: bool
+) -> Opened | None:
     opened = os.environ.get("MLFLOW_RUN_ID")
     run = _newest_run(client, config, opened)
     if run is None:
+        _refuse_orphan(client, config)
         return None
-    _refuse_changes(client, run, description)
+    accepted, noted = _changes(client, run, description, accept_changes)
     journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
     parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
     children = children_of(client, replace(parent, run_id=old_id))
     exists = Path(journal).is_file()
-    if children and not exists:
-        raise ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
     if not config.confirm.replicates and CONFIRMED in run.data.metrics:
         raise ConfigError(
             "a study that ended with a confirmation must be resumed with one, "
@@ -150,11 +161,13 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
             if run.info.status == "RUNNING":
                 client.set_terminated(old_id, "KILLED")
             client.delete_run(old_id)
+        _note_changes(client, parent.run_id, run.data.tags, accepted)
         record = study_record(client, client.get_run(parent.run_id), ())
     except Exception:
         _give_up(parent)
         raise
-    return Opened(parent, record, journal, resumed=exists)
+    resumed, notes = exists or bool(children), (*accepted, *noted)
+    return Opened(parent, record, journal, resumed=resumed, notes=notes)
 
 
 def _give_up(parent: Parent) -> None:
@@ -187,7 +200,10 @@ def _describe(
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
 
 
-def _refuse_changes(client: MlflowClient, run: Run, description: Description) -> None:
+def _changes(
+    client: MlflowClient, run: Run, description: Description, accept: bool
+) -> tuple[list[str], list[str]]:
+    """What is another than when the study began: see `changes.changes`."""
     digest = run.data.params.get("data.digest")
     if digest != description.digest:
         raise ConfigError(
@@ -195,20 +211,31 @@ def _refuse_changes(client: MlflowClient, run: Run, description: Description) ->
             f"however: {description.digest} ({description.source})"
         )
     before = study_config(client.tracking_uri, run.info.run_id)
-    # More trials and wider populations continue a study, and confirmation comes after it; anything
-    # else makes it another one.
-    free: Any = {"search": {"n_trials", "population"}, "confirm": True}
     # Not the config: what comes from another process has ranges of other classes, which pydantic
     # warns of.
     after = parse_logged_config(description.files[STUDY_FILE], STUDY_FILE)
-    old = dict(flat(before.model_dump(mode="json", by_alias=True, exclude=free)))
-    new = dict(flat(after.model_dump(mode="json", by_alias=True, exclude=free)))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise ConfigError(
-                f"a resumed study must be the one that began ({key} = {old.get(key)!r}), "
-                f"however: {new.get(key)!r} ({key})"
-            )
+    return changes(before, after, run.data.tags, accept=accept)
+
+
+def _note_changes(
+    client: MlflowClient, run_id: str, tags: Mapping[str, str], accepted: Sequence[str]
+) -> None:
+    """What a study goes on with is what the next resume holds it against."""
+    for key, text in version_tags().items():
+        client.set_tag(run_id, key, text)
+    told = [tags[CHANGES_TAG]] if CHANGES_TAG in tags else []
+    if told or accepted:
+        client.set_tag(run_id, CHANGES_TAG, "; ".join([*told, *accepted])[-5000:])
+
+
+def _refuse_orphan(client: MlflowClient, config: StudyConfig) -> None:
+    """A journal without its study: the store that held it is gone, or another one is asked."""
+    uri = client.tracking_uri
+    for path in journals_of(folder_of(uri) / "journals", config.name):
+        raise ConfigError(
+            f"a resumed study must be in the tracking store, however: {config.name!r} is not, "
+            f"and its journal lies at {path} ({masked(uri)})"
+        )
 
 
 def _open_run(client: MlflowClient, config: StudyConfig) -> Run:

@@ -85,6 +85,17 @@ class TestEqualWhatTheyAreAlone:
         results = train(config, dict.fromkeys(range(1, 6), TRIALS))
         assert_as_alone(config, Task.BINARY, results)
 
+    @pytest.mark.parametrize("n_slots", [1, 3, 64])
+    def test_with_fewer_slots_than_trials(self, n_slots: int) -> None:
+        """As after memory ran out: the trials of a replicate come in parts."""
+        config, todo = tiny_config(), {1: [*TRIALS, *PATIENT], 2: TRIALS[:2]}
+        trained = train_replicates(
+            config, todo, lambda number: rows_of(Task.BINARY, number), n_slots=n_slots
+        )
+        results = [each.result for each in trained]
+        assert len(results) == len(TRIALS) + len(PATIENT) + 2
+        assert_as_alone(config, Task.BINARY, {(r.replicate, r.hyperparameters): r for r in results})
+
     def test_beside_neighbours_that_diverge(self) -> None:
         config = tiny_config()
         results = train(config, dict.fromkeys((1, 2), (*TRIALS, *DIVERGING)))
