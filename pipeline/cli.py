@@ -32,6 +32,8 @@ SHORTCUTS = {
     "device": "training.device",
 }
 
+LEFT = "stopped at once, as a killed program is; --resume continues the study\n"
+
 
 class Stopped(BaseException):
     """A signal asked the program to end."""
@@ -141,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(given)
     chosen.typed = typed(given)
     from pipeline.config import ConfigError
+    from pipeline.interrupts import Hurried
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
@@ -156,6 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
+    except Hurried:
+        print(LEFT, end="", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Stopped as stopped:
         print("stopped; --resume continues the study", file=sys.stderr)
         return 128 + stopped.signal
@@ -173,6 +179,9 @@ def typed(arguments: Sequence[str]) -> str:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    from functools import partial
+
+    from pipeline.ancestors import stand, tell_of_end, up_to_mlflow_run
     from pipeline.progress import report_progress
 
     config = _configure(chosen)
@@ -181,9 +190,11 @@ def _run(chosen: argparse.Namespace) -> int:
     # The writing process gets ready while this one imports torch and reads the data.
     from pipeline import writer
     from pipeline.config import ConfigError
-    from pipeline.recorder import start_writer
+    from pipeline.recorder import close_adopted, start_writer
 
     start_writer()
+    line = up_to_mlflow_run()
+    tell_of_end(line, partial(os.kill, os.getpid(), signal.SIGTERM))
     try:
         from pipeline.study import run_study
 
@@ -196,6 +207,8 @@ def _run(chosen: argparse.Namespace) -> int:
                 on_progress=on_progress,
             )
     except (ConfigError, Stopped):
+        if line and not stand(line):
+            close_adopted()  # nobody else does
         writer.discard()  # nobody waits for it to get ready
         raise
     if not chosen.quiet:
@@ -319,7 +332,13 @@ def _flag(text: str) -> bool:
 
 def _stop(number: int, _: object) -> NoReturn:
     # `mlflow run` sends SIGTERM right after Ctrl-C: the second one must not cut off the closing of
-    # runs that the first began. A second Ctrl-C may: it is a person's.
+    # runs that the first began. A second Ctrl-C may: it is a person's, who waits for nothing more.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _leave)
     raise Stopped(number)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    # An exception would be held up by all that is to be closed.
+    os.write(sys.stderr.fileno(), LEFT.encode())
+    os._exit(128 + number)

@@ -35,7 +35,7 @@ from pipeline.contents import (
     trial_record,
 )
 from pipeline.data import Table, drawable_replicates, load_table, split
-from pipeline.interrupts import held_back
+from pipeline.interrupts import Hurried, held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer
@@ -179,15 +179,12 @@ def run_study(
                 end.tags,
                 end.experiment_note,
             )
+        except Hurried:
+            recorder.drop()
+            raise
         except BaseException as error:
-            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on. What has
-            # ended is told; what was in training stays asked, for a resume to train again.
-            interrupted = not isinstance(error, Exception)
-            try:
-                search.close()
-            finally:
-                with suppress(Exception):  # the first error is the one to hear of
-                    recorder.finish("interrupted" if interrupted else "failed")
+            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on.
+            _close(search, recorder, "failed" if isinstance(error, Exception) else "interrupted")
             raise
     return StudyResult(
         record=end.record,
@@ -198,6 +195,18 @@ def run_study(
         tracking_uri=recorder.opened().parent.uri,
         view=recorder.opened().view,
     )
+
+
+def _close(search: Search, recorder: Recorder, state: str) -> None:
+    """What has ended is told; what was in training stays asked, for a resume to train again."""
+    try:
+        with suppress(Exception):  # the first error is the one to hear of
+            search.close()
+        with suppress(Exception):
+            recorder.finish(state)
+    except KeyboardInterrupt:
+        recorder.drop()
+        raise
 
 
 @dataclass(frozen=True)

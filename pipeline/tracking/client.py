@@ -30,10 +30,12 @@ class Caller:
     Attributes:
         folder: Where relative addresses begin.
         settings: MLflow's environment variables.
+        adopts: The run that `mlflow run` opened, if it is still without a study.
     """
 
     folder: str
     settings: tuple[tuple[str, str], ...]
+    adopts: str | None = None
 
     @classmethod
     def here(cls) -> Caller:
