@@ -3,9 +3,10 @@
 What a study writes is written in the writing process (`writer`), which alone imports MLflow while a
 study runs: the training process hands over and waits (`recorder`).
 
-`client` is the way to the store, `opening` begins or takes up a study there, `finding` finds it, `view` prepares what
-the UI shows of it, `writing` writes runs (`transaction`: as one database transaction), `reading`
-reads them back, `recovery` does so after a fault, `registry` is the model registry.
+`client` is the way to the store, `opening` begins or takes up a study there, `finding` finds it,
+`view` prepares what the UI shows of it, `writing` writes runs (`transaction`: as one database
+transaction), `reading` reads them back, `recovery` does so after a fault, `registry` is the model
+registry.
 """
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri

@@ -43,7 +43,7 @@ from pipeline.tracking.finding import (
 from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
-from pipeline.tracking.writing import close_study
+from pipeline.tracking.writing import artifact_root, close_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,7 +100,9 @@ def open_study(
         probe(uri)
         _create_database(uri)
         client = client_of(uri)
-        context_tags.cache_clear()  # the commit may be another one by now
+        # Of an earlier study of this process: the commit and the store may be others by now.
+        context_tags.cache_clear()
+        artifact_root.cache_clear()
         close_abandoned(client, config, caller.adopts)
         opened = _resume(client, config, description, caller.adopts) if resume else None
         opened = opened or _start(client, config, description, caller.adopts)
