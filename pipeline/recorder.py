@@ -132,10 +132,12 @@ class Recorder:
         """Closes the parent run: see `tracking.close_study`. Lets go of the study's locks."""
         opened = self._opening.result()
         closing = (opened.parent, state, metrics, files, note, tags, experiment_note)
+        # Of a study that was cut off, nothing more is written that imports would be wanted for.
+        ready = [each for each in self._ready if state == "complete" or not each.cancel()]
         try:
             self._submit(tracking.close_study, *closing).result()
-            for ready in self._ready:
-                ready.result()
+            for each in ready:
+                each.result()
         finally:
             locks.let_go(locks.study_lock(opened.journal))
             writer.submit(locks.let_go, locks.writer_lock(opened.journal)).result()

@@ -66,11 +66,19 @@ def children(folder: Path) -> list[Run]:
 
 def descendants(process: int) -> list[int]:
     """A process's children, theirs, and so on, as they are now."""
-    found: list[int] = []
-    for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in listed.read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
+    below = {process}
+    parents = dict(filter(None, map(_with_parent, Path("/proc").glob("[0-9]*"))))
+    while more := {each for each, parent in parents.items() if parent in below} - below:
+        below |= more
+    return sorted(below - {process})
+
+
+def _with_parent(place: Path) -> tuple[int, int] | None:
+    try:
+        status = (place / "stat").read_text()
+    except OSError:
+        return None
+    return int(place.name), int(status.rpartition(")")[2].split()[1])
 
 
 def lives(process: int) -> bool:
