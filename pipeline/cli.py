@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -139,6 +140,10 @@ def _add_assignments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    from pipeline.ancestors import stand, tell_of_end, up_to_mlflow_run
+
+    # At once: of one that is gone before it is known, nothing would be heard.
+    line = up_to_mlflow_run()
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = build_parser().parse_args(given)
     chosen.typed = typed(given)
@@ -147,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    tell_of_end(line, partial(os.kill, os.getpid(), signal.SIGTERM))
     commands = {
         "run": _run,
         "data": _data,
@@ -163,8 +169,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(LEFT, end="", file=sys.stderr)
         return 128 + signal.SIGINT
     except Stopped as stopped:
+        if line and not stand(line):
+            _close_adopted()
         print("stopped; --resume continues the study", file=sys.stderr)
         return 128 + stopped.signal
+
+
+def _close_adopted() -> None:
+    """Nobody else closes the run of a dead `mlflow run`, if no study came of it."""
+    from pipeline import recorder, writer
+
+    recorder.close_adopted()
+    writer.discard()
 
 
 def typed(arguments: Sequence[str]) -> str:
@@ -179,9 +195,6 @@ def typed(arguments: Sequence[str]) -> str:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from functools import partial
-
-    from pipeline.ancestors import stand, tell_of_end, up_to_mlflow_run
     from pipeline.progress import report_progress
 
     config = _configure(chosen)
@@ -190,11 +203,9 @@ def _run(chosen: argparse.Namespace) -> int:
     # The writing process gets ready while this one imports torch and reads the data.
     from pipeline import writer
     from pipeline.config import ConfigError
-    from pipeline.recorder import close_adopted, start_writer
+    from pipeline.recorder import start_writer
 
     start_writer()
-    line = up_to_mlflow_run()
-    tell_of_end(line, partial(os.kill, os.getpid(), signal.SIGTERM))
     try:
         from pipeline.study import run_study
 
@@ -207,8 +218,6 @@ def _run(chosen: argparse.Namespace) -> int:
                 on_progress=on_progress,
             )
     except (ConfigError, Stopped):
-        if line and not stand(line):
-            close_adopted()  # nobody else does
         writer.discard()  # nobody waits for it to get ready
         raise
     if not chosen.quiet:

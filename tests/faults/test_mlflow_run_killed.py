@@ -72,7 +72,8 @@ def test_a_study_that_mlflow_run_left_before_it_began_closes_the_run(tmp_path: P
     path = study(with_store(tmp_path), LONG)
     settings = {"MLFLOW_EXPERIMENT_NAME": "commands"}
     with program(tmp_path, *mlflow_program(f"study={path}"), **settings) as started:
-        wait_until(lambda: descendants(started.pid))
+        # The program has its writing process, which is not there yet to write.
+        wait_until(lambda: len(descendants(started.pid)) >= 2)
         below = descendants(started.pid)
         started.kill()
         started.wait(timeout=30)
