@@ -17,7 +17,7 @@ from tests.held import program, states, study_program, wait_until
 STUDY = """
 name = "commands"
 [data]
-source = "sklearn:breast_cancer"
+source = "sklearn:iris"
 [training]
 max_epochs = 60
 [search]
@@ -27,7 +27,7 @@ pruner = "none"
 [space]
 patience = "off"
 [confirm]
-replicates = 30
+replicates = 8
 """
 
 # What the store holds first when a phase has begun.
