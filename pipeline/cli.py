@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ SHORTCUTS = {
     "target": "data.target",
     "device": "training.device",
 }
+
+LEFT = "stopped at once, as a killed program is; --resume continues the study\n"
 
 
 class Stopped(BaseException):
@@ -142,13 +145,19 @@ def _add_assignments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    from pipeline.ancestors import stand, tell_of_end, up_to_mlflow_run
+
+    # At once: of one that is gone before it is known, nothing would be heard.
+    line = up_to_mlflow_run()
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = build_parser().parse_args(given)
     chosen.typed = typed(given)
     from pipeline.config import ConfigError, StudyError
+    from pipeline.interrupts import Hurried
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    tell_of_end(line, partial(os.kill, os.getpid(), signal.SIGTERM))
     commands = {
         "run": _run,
         "data": _data,
@@ -164,9 +173,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StudyError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
+    except Hurried:
+        print(LEFT, end="", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Stopped as stopped:
+        if line and not stand(line):
+            _close_adopted()
         print("stopped; --resume continues the study", file=sys.stderr)
         return 128 + stopped.signal
+
+
+def _close_adopted() -> None:
+    """Nobody else closes the run of a dead `mlflow run`, if no study came of it."""
+    from pipeline import recorder, writer
+
+    recorder.close_adopted()
+    writer.discard()
 
 
 def typed(arguments: Sequence[str]) -> str:
@@ -328,7 +350,13 @@ def _flag(text: str) -> bool:
 
 def _stop(number: int, _: object) -> NoReturn:
     # `mlflow run` sends SIGTERM right after Ctrl-C: the second one must not cut off the closing of
-    # runs that the first began. A second Ctrl-C may: it is a person's.
+    # runs that the first began. A second Ctrl-C may: it is a person's, who waits for nothing more.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _leave)
     raise Stopped(number)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    # An exception would be held up by all that is to be closed.
+    os.write(sys.stderr.fileno(), LEFT.encode())
+    os._exit(128 + number)

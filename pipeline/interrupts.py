@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Hurried(KeyboardInterrupt):
+    """A second Ctrl-C: whoever sends it waits for nothing more, not even for runs to be closed."""
+
+
 @contextmanager
 def held_back() -> Iterator[Callable[[], None]]:
     """Holds SIGINT and SIGTERM back until the block asks for them.
@@ -20,8 +24,8 @@ def held_back() -> Iterator[Callable[[], None]]:
     Yields:
         What to call where it is safe to stop: it delivers the first signal that arrived, to the
         handler that was there before, or raises SystemExit where there was none. Later ones are
-        forgotten. The end of the block delivers it too. A second SIGINT does not wait: whoever
-        sends it wants no more patience.
+        forgotten. The end of the block delivers it too. A second SIGINT does not wait: it raises
+        Hurried.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # signals are the main thread's
@@ -30,8 +34,8 @@ def held_back() -> Iterator[Callable[[], None]]:
 
     def hold(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in arrived:
-            arrived.clear()  # the closing of runs that follows must not be cut off by the first one
-            raise KeyboardInterrupt
+            arrived.clear()
+            raise Hurried
         arrived.append(signal.Signals(number))
 
     held = (signal.SIGINT, signal.SIGTERM)

@@ -6,13 +6,18 @@ store, and hears of what went wrong there at the next look.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from functools import lru_cache
-from typing import Any, TypeVar
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from pipeline import tracking, writer
+from pipeline import locks, tracking, writer
+from pipeline.ancestors import RUN_ID
 from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
 from pipeline.contents import Description, EndedRun, FinishedTrial
@@ -20,6 +25,7 @@ from pipeline.results import StudyRecord
 from pipeline.tracking import registry
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 def start_writer() -> None:
@@ -35,7 +41,7 @@ def _warmed_up(caller: tracking.Caller) -> Future[None]:
 class Recorder:
     """A study's parent run, and the way to its children's.
 
-    Made at a study's start; `finish` must be called once, however the study ends.
+    Made at a study's start; `finish` must be called once, however the study ends, or `drop`.
 
     Args:
         config: The study.
@@ -55,7 +61,8 @@ class Recorder:
         stop_if_asked: Callable[[], None],
     ) -> None:
         self._stop_if_asked = stop_if_asked
-        caller = tracking.Caller.here()
+        self._locked = False
+        caller = replace(tracking.Caller.here(), adopts=_to_adopt())
         self._opening = writer.submit(
             tracking.open_study, caller, config, description, resume, accept_changes
         )
@@ -69,25 +76,29 @@ class Recorder:
         Raises:
             ConfigError: What `tracking.open_study` raises.
         """
-        return self._opening.result() if self._opening.done() else None
+        return self.opened() if self._opening.done() else None
 
     def opened(self) -> tracking.Opened:
-        """The study's parent run, waited for; raises as `look` does."""
-        return self.wait(self._opening)
+        """The study's parent run, waited for; raises as `look` does. Takes the study's lock."""
+        opened = self.wait(self._opening)
+        if not self._locked:  # once: not again after the study's end
+            locks.take(locks.study_lock(opened.journal))
+            self._locked = True
+        return opened
 
     def recover(self, run_ids: Mapping[int, str]) -> StudyRecord:
         """Puts a resumed study's runs in order and reads them: see `tracking.recover_study`."""
         parent = self.opened().parent
-        return self.wait(writer.submit(tracking.recover_study, parent, run_ids))
+        return self.wait(self._submit(tracking.recover_study, parent, run_ids))
 
     def log(self, trial: FinishedTrial, weights: bytes) -> Future[str]:
         """Hands a trial over; `wait` for what is returned before Optuna's journal is told."""
         parent = self.opened().parent
-        return writer.submit(tracking.write_trial, parent, trial, weights)
+        return self._submit(tracking.write_trial, parent, trial, weights)
 
     def log_runs(self, runs: Sequence[EndedRun]) -> Future[list[str]]:
         """Hands child runs over, to be written together; `wait` for their ids."""
-        return writer.submit(tracking.write_runs, self.opened().parent, runs)
+        return self._submit(tracking.write_runs, self.opened().parent, runs)
 
     def weights_of(self, run_ids: Sequence[str]) -> dict[str, bytes]:
         """The `weights.pt` of child runs: see `tracking.read_weights`."""
@@ -95,11 +106,11 @@ class Recorder:
 
     def delete(self, run_ids: Sequence[str]) -> None:
         """Deletes child runs that ended."""
-        self.wait(writer.submit(tracking.delete_runs, self.opened().parent, run_ids))
+        self.wait(self._submit(tracking.delete_runs, self.opened().parent, run_ids))
 
     def register(self, champion: Champion, promote: bool) -> Future[registry.Registration]:
         """Registers the model that a study ends with: see `registry.register_champion`."""
-        return writer.submit(registry.register_champion, self.opened().parent, champion, promote)
+        return self._submit(registry.register_champion, self.opened().parent, champion, promote)
 
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""
@@ -122,9 +133,54 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         experiment_note: str = "",
     ) -> None:
-        """Closes the parent run: see `tracking.close_study`."""
-        parent = self._opening.result().parent
-        closing = (parent, state, metrics, files, note, tags, experiment_note)
-        writer.submit(tracking.close_study, *closing).result()
-        for ready in self._ready:
-            ready.result()
+        """Closes the parent run: see `tracking.close_study`. Lets go of the study's locks."""
+        opened = self._opening.result()
+        closing = (opened.parent, state, metrics, files, note, tags, experiment_note)
+        # Of a study that was cut off, nothing more is written that imports would be wanted for.
+        ready = [each for each in self._ready if state == "complete" or not each.cancel()]
+        try:
+            self._submit(tracking.close_study, *closing).result()
+            for each in ready:
+                each.result()
+        finally:
+            locks.let_go(locks.study_lock(opened.journal))
+            writer.submit(locks.let_go, locks.writer_lock(opened.journal)).result()
+
+    def drop(self) -> None:
+        """Leaves the study as it stands, like a program that is killed: a resume repairs it."""
+        writer.discard()
+        if self._locked:
+            locks.let_go(locks.study_lock(self._opening.result().journal))
+
+    def _submit(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Future[Result]:
+        lock = locks.writer_lock(self._opening.result().journal)
+        return writer.submit(_holding, lock, partial(function, *args, **kwargs))
+
+
+def _holding(lock: Path, write: Callable[[], Result]) -> Result:
+    """Writes with the lock: the process that took it may have been replaced."""
+    locks.take(lock)
+    return write()
+
+
+def close_adopted() -> None:
+    """Closes the run that a dead `mlflow run` opened, if no study came of it."""
+    with suppress(Exception):
+        writer.submit(tracking.close_adopted, tracking.Caller.here()).result()
+
+
+# Of this process's studies, the first is that of the run that `mlflow run` opened.
+_adopted: set[str] = set()
+
+
+def _to_adopt() -> str | None:
+    opened = os.environ.get(RUN_ID)
+    if not opened or opened in _adopted:
+        return None
+    _adopted.add(opened)
+    return opened

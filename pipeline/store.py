@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.ancestors import ancestors
 from pipeline.config import ConfigError
 from pipeline.results import StudyRecord
 
@@ -197,15 +198,11 @@ def ancestor_folders() -> Iterator[Path]:
     Without /proc only the first is known.
     """
     yield Path.cwd()
-    process = os.getppid()
-    while process > 1:
+    for process in ancestors():
         try:
             yield Path(f"/proc/{process}/cwd").resolve(strict=True)
-            status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
         except OSError:
             return
-        # "pid (name) state ppid ...", where the name may hold spaces and brackets.
-        process = int(status.rpartition(")")[2].split()[1])
 
 
 def _holds(database: Path, run_id: str) -> bool:

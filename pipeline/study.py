@@ -47,7 +47,7 @@ from pipeline.failures import (
     refuse_failures,
     with_half_the_population,
 )
-from pipeline.interrupts import held_back
+from pipeline.interrupts import Hurried, held_back
 from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer
@@ -195,11 +195,12 @@ def run_study(
                 end.tags,
                 end.experiment_note,
             )
+        except Hurried:
+            recorder.drop()
+            raise
         except BaseException as error:
             # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on.
-            interrupted = not isinstance(error, Exception)
-            with suppress(Exception):  # the first error is the one to hear of
-                recorder.finish("interrupted" if interrupted else "failed")
+            _close(recorder, "failed" if isinstance(error, Exception) else "interrupted")
             raise
     return StudyResult(
         record=end.record,
@@ -244,6 +245,8 @@ def searched(
                 if resume or again:
                     search.recover(again=again)
                 search.run()
+            except Hurried:
+                raise  # nothing is to be closed
             except BaseException as error:
                 if isinstance(error, TrainingError):
                     error.suspects = search.suspects()
@@ -275,6 +278,16 @@ def _remedied(
     trial = FinishedTrial(suspect.number, result, suspect.started, _now(), config.has_dropout)
     recorder.wait(recorder.log(trial, b""))
     return config
+
+
+def _close(recorder: Recorder, state: str) -> None:
+    """Closes the parent run of a study that was cut off."""
+    try:
+        with suppress(Exception):  # the first error is the one to hear of
+            recorder.finish(state)
+    except KeyboardInterrupt:
+        recorder.drop()
+        raise
 
 
 @dataclass(frozen=True)

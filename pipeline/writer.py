@@ -7,11 +7,11 @@ import gc
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
+
+from pipeline.ancestors import end_with
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -37,10 +37,11 @@ def discard() -> None:
 def _executor() -> Any:
     from loky import get_reusable_executor
 
-    return get_reusable_executor(max_workers=1, timeout=60, initializer=_begin_work, reuse=True)
+    begin = {"initializer": _begin_work, "initargs": (os.getpid(),)}
+    return get_reusable_executor(max_workers=1, timeout=60, reuse=True, **begin)
 
 
-def _begin_work() -> None:
+def _begin_work(parent: int) -> None:
     from loky import process_executor
 
     # Ctrl-C reaches every process of a terminal, and SIGTERM may be sent to all of a group; only
@@ -51,11 +52,5 @@ def _begin_work() -> None:
     # This one grows by all that it imports after that.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     atexit.register(gc.freeze)  # see __main__
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed study must not go on writing: what it had not told is repaired by a resume."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    # A killed study must not go on writing: what it had not told is repaired by a resume.
+    end_with(parent)

@@ -46,15 +46,18 @@ def test_optuna_is_known_to_who_asks_and_who_explains() -> None:
 
 @pytest.mark.parametrize("path", sorted(HOUSE.glob("population/*.py")), ids=lambda path: path.stem)
 def test_the_population_knows_nothing_of_studies_or_tracking(path: Path) -> None:
-    known = {"config", "data", "results", "scores", "space"}
+    known = {"ancestors", "config", "data", "results", "scores", "space"}
     allowed = POPULATION | {f"pipeline.{name}" for name in known} | {"pipeline.population"}
     own = {name for name in imports(path) if name.startswith("pipeline.")}
     assert {name for name in own if not any(name.startswith(root) for root in allowed)} == set()
 
 
-@pytest.mark.parametrize("name", ["config", "space", "results", "data", "pruning", "interrupts"])
+@pytest.mark.parametrize(
+    "name", ["config", "space", "results", "data", "pruning", "interrupts", "ancestors", "locks"]
+)
 def test_the_ground_floor_does_not_look_up(name: str) -> None:
-    below = {"space": set(), "interrupts": set(), "config": {"space"}, "data": {"config", "data"}}
+    below = {"space": set(), "interrupts": set(), "ancestors": set()}
+    below |= {"config": {"space"}, "data": {"config", "data"}, "locks": {"config"}}
     allowed = below.get(name, {"space", "results"})
     files = [HOUSE / f"{name}.py"] if name != "data" else list(HOUSE.glob("data/*.py"))
     found = set().union(*map(imports, files))

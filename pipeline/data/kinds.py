@@ -142,7 +142,7 @@ def as_days(column: pd.Series, place: str) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split()).partition(". You might")[0]
         raise ConfigError(f"a date must be ISO 8601, however: {reason} ({place})") from error
-    # In seconds: pandas counts from its usual beginning in nanoseconds, which reach from 1677 to 2262.
+    # In seconds: nanoseconds, which pandas would count in, reach from 1677 to 2262.
     since = stamps - pd.Timestamp(0, tz="UTC").as_unit("s")
     return np.asarray(since / pd.Timedelta(days=1), dtype=np.float64)
 

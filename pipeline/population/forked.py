@@ -7,6 +7,7 @@ speaks to nobody but its near end: other threads' locks are none of its own.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import warnings
@@ -16,6 +17,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+
+from pipeline.ancestors import end_with
 
 # More processes than this are not worth their memory.
 MOST_PROCESSES = 8
@@ -41,7 +44,9 @@ class ForkedProcess:
         context = multiprocessing.get_context("fork")
         self.connection, far_end = context.Pipe()
         self.process = context.Process(
-            target=_begin, args=(far_end, self.connection, serve, arguments), daemon=True
+            target=_begin,
+            args=(os.getpid(), far_end, self.connection, serve, arguments),
+            daemon=True,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
@@ -71,9 +76,15 @@ def usual_processes() -> int:
 
 
 def _begin(
-    far_end: Connection, near_end: Connection, serve: Callable[..., None], arguments: Any
+    parent: int,
+    far_end: Connection,
+    near_end: Connection,
+    serve: Callable[..., None],
+    arguments: Any,
 ) -> None:
     near_end.close()  # this process's copy, which would outlive the other
+    # That the connection broke is heard of only where it is used next.
+    end_with(parent)
     # Ctrl-C reaches every process of a terminal, and SIGTERM may be sent to all of a group; only
     # the study decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,12 +3,14 @@
 What a study writes is written in the writing process (`writer`), which alone imports MLflow while a
 study runs: the training process hands over and waits (`recorder`).
 
-`client` is the way to the store, `opening` begins or takes up a study there, `view` prepares what
-the UI shows of it, `writing` writes runs (`transaction`: as one database transaction), `reading`
-reads them back, `recovery` does so after a fault, `registry` is the model registry.
+`client` is the way to the store, `opening` begins or takes up a study there, `finding` finds it,
+`view` prepares what the UI shows of it, `writing` writes runs (`transaction`: as one database
+transaction), `reading` reads them back, `recovery` does so after a fault, `registry` is the model
+registry.
 """
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri
+from pipeline.tracking.finding import close_adopted
 from pipeline.tracking.opening import Opened, get_ready, open_study, warm_up
 from pipeline.tracking.reading import (
     LoggedTraining,
@@ -30,6 +32,7 @@ __all__ = [
     "LoggedTraining",
     "Opened",
     "Parent",
+    "close_adopted",
     "close_study",
     "delete_runs",
     "download",

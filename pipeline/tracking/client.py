@@ -30,10 +30,12 @@ class Caller:
     Attributes:
         folder: Where relative addresses begin.
         settings: MLflow's environment variables.
+        adopts: The run that `mlflow run` opened, if it is still without a study.
     """
 
     folder: str
     settings: tuple[tuple[str, str], ...]
+    adopts: str | None = None
 
     @classmethod
     def here(cls) -> Caller:
@@ -72,9 +74,32 @@ def _uri_set() -> str:
     return uri
 
 
-@lru_cache(maxsize=4)
 def client_of(uri: str) -> MlflowClient:
-    """One client a store and process."""
+    """One client a store and process; a sqlite file that was replaced is another store."""
+    file = sqlite_file(uri)
+    if file is None:
+        return _client(uri)
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return _client(uri)  # which makes one, or says why not
+    # A file that is open somewhere does not give its number away, deleted or not.
+    identity = status.st_dev, status.st_ino
+    client = _client(uri)
+    if _identities.setdefault(uri, identity) != identity:
+        # Connections to the old file would go on reading and writing it, unseen by anybody.
+        for store in (client._tracking_client.store, client._get_registry_client().store):
+            store.engine.dispose()
+        _identities[uri] = identity
+    return client
+
+
+# Of the sqlite file that a client has been connected to, by the store's address.
+_identities: dict[str, tuple[int, int]] = {}
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> MlflowClient:
     # Two lines on making a database would be all that --quiet and bad input are not to print.
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

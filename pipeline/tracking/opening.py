@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import locks
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import STUDY_FILE, Description, learning_curve_figure
 from pipeline.journal import journals_of
@@ -29,19 +31,24 @@ from pipeline.tracking.client import (
     client_of,
     context_tags,
     log_files,
-    quoted,
     tracking_uri,
+)
+from pipeline.tracking.finding import (
+    CLAIM_TAG,
+    JOURNAL_TAG,
+    close_abandoned,
+    experiment_name,
+    locked_newest,
+    parents_of,
 )
 from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
-from pipeline.tracking.writing import close_study
+from pipeline.tracking.writing import artifact_root, close_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-JOURNAL_TAG = "study.journal"
 
 # What a study's end says of it, and no longer holds once it goes on.
 END_TAGS = {"study.champion", "study.overtuned"}
@@ -82,7 +89,7 @@ def open_study(
     """Opens a parent run, adopts the one that `mlflow run` opened, or takes up an earlier one.
 
     A study that is resumed under `mlflow run` goes on in the run that was opened: the children move
-    over, and one parent is left.
+    over, and one parent is left. From here on this process has the writer's lock of the study.
 
     Args:
         caller: Where the study was started.
@@ -93,7 +100,7 @@ def open_study(
 
     Raises:
         TrackingError: The store cannot be reached or written to.
-        ConfigError: A resumed study or its data changed since.
+        ConfigError: A resumed study or its data changed since, or another process is at it.
     """
     caller.take_place()
     uri = tracking_uri()
@@ -101,78 +108,128 @@ def open_study(
         probe(uri)
         _create_database(uri)
         client = client_of(uri)
-        opened = _resume(client, config, description, accept_changes) if resume else None
-        opened = opened or _start(client, config, description)
-        return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
+        # Of an earlier study of this process: the commit and the store may be others by now.
+        context_tags.cache_clear()
+        artifact_root.cache_clear()
+        close_abandoned(client, config, caller.adopts)
+        opened = None
+        if resume:
+            opened = _resume(client, config, description, caller.adopts, accept_changes)
+        opened = opened or _start(client, config, description, caller.adopts)
+        try:
+            return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
+        except Exception:
+            _give_up(opened.parent, opened.journal)
+            raise
 
 
-def _start(client: MlflowClient, config: StudyConfig, description: Description) -> Opened:
-    adopted = os.environ.get("MLFLOW_RUN_ID")
-    run = client.get_run(adopted) if adopted else _open_run(client, config)
-    if adopted:
-        client.update_run(adopted, name=config.name)
+def _start(
+    client: MlflowClient, config: StudyConfig, description: Description, adopted: str | None
+) -> Opened:
+    # Not named after the run: the lock beside it is to be held before there is one.
+    journal = str(folder_of(client.tracking_uri) / "journals" / f"{uuid.uuid4().hex}.journal")
+    locks.take_as_writer(journal)
+    try:
+        if adopted is None:
+            run = _open_run(client, config, journal)
+        else:
+            run = client.get_run(adopted)
+            _claim(client, adopted, config, journal)
+    except Exception:
+        locks.let_go(locks.writer_lock(journal))
+        raise
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
-    journal = folder_of(parent.uri) / "journals" / f"{parent.run_id}.journal"
     try:
         tags = {**origin_tags(run, description.command), **version_tags()}
         _describe(client, parent.run_id, description, tags)
         # Before anything can be in the journal: whenever the program dies, it is found.
-        client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
+        client.set_tag(parent.run_id, JOURNAL_TAG, journal)
         record = study_record(client, client.get_run(parent.run_id), ())
     except Exception:
-        _give_up(parent)
+        _give_up(parent, journal)
         raise
-    return Opened(parent, record, str(journal), resumed=False)
+    return Opened(parent, record, journal, resumed=False)
 
 
 def _resume(
-    client: MlflowClient, config: StudyConfig, description: Description, accept_changes: bool
+    client: MlflowClient,
+    config: StudyConfig,
+    description: Description,
+    opened: str | None,
+    accept_changes: bool,
 ) -> Opened | None:
-    opened = os.environ.get("MLFLOW_RUN_ID")
-    run = _newest_run(client, config, opened)
+    run = locked_newest(client, config, opened)
     if run is None:
         _refuse_orphan(client, config)
         return None
-    accepted, noted = _changes(client, run, description, accept_changes)
-    journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
-    parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
-    children = children_of(client, replace(parent, run_id=old_id))
-    exists = Path(journal).is_file()
-    if not config.confirm.replicates and CONFIRMED in run.data.metrics:
-        raise ConfigError(
-            "a study that ended with a confirmation must be resumed with one, "
-            "however: 0 (confirm.replicates)"
-        )
+    journal, experiment_id = run.data.tags[JOURNAL_TAG], run.info.experiment_id
+    parent = Parent(client.tracking_uri, experiment_id, opened or run.info.run_id)
     try:
-        for key in END_TAGS & run.data.tags.keys():
-            client.delete_tag(old_id, key)
+        accepted, noted = _changes(client, run, description, accept_changes)
+        # A resume that was cut off may have moved some of the children to a run of its own.
+        parents = parents_of(client, experiment_id, journal)
+        children = [
+            child
+            for each in parents
+            for child in children_of(client, replace(parent, run_id=each.info.run_id))
+        ]
+        exists = Path(journal).is_file()
+        if not config.confirm.replicates and any(
+            CONFIRMED in each.data.metrics for each in parents
+        ):
+            raise ConfigError(
+                "a study that ended with a confirmation must be resumed with one, "
+                "however: 0 (confirm.replicates)"
+            )
+    except Exception:
+        locks.let_go(locks.writer_lock(journal))
+        raise
+    try:
         if opened is None:
-            client.log_text(old_id, description.files[STUDY_FILE], STUDY_FILE)
-            client.set_tag(old_id, "study.state", "running")
-            client.update_run(old_id, status="RUNNING")
+            _reopen(client, run, description)
         else:
-            client.update_run(opened, name=config.name)
+            _claim(client, opened, config, journal)
             tags = {key: text for key, text in run.data.tags.items() if key in ORIGIN_TAGS}
             _describe(client, opened, description, tags)
-            for child in children:
-                client.set_tag(child.info.run_id, PARENT_TAG, opened)
-            # Only now can the heir be resumed itself, and the other be spared.
+            # Before the first child moves: whenever the program dies, all of them are found.
             client.set_tag(opened, JOURNAL_TAG, journal)
-            if run.info.status == "RUNNING":
-                client.set_terminated(old_id, "KILLED")
-            client.delete_run(old_id)
+        for child in children:
+            if child.data.tags[PARENT_TAG] != parent.run_id:
+                client.set_tag(child.info.run_id, PARENT_TAG, parent.run_id)
+        for each in parents:
+            if each.info.run_id != parent.run_id:
+                if each.info.status == "RUNNING":
+                    client.set_terminated(each.info.run_id, "KILLED")
+                client.delete_run(each.info.run_id)
         _note_changes(client, parent.run_id, run.data.tags, accepted)
         record = study_record(client, client.get_run(parent.run_id), ())
     except Exception:
-        _give_up(parent)
+        _give_up(parent, journal)
         raise
     resumed, notes = exists or bool(children), (*accepted, *noted)
     return Opened(parent, record, journal, resumed=resumed, notes=notes)
 
 
-def _give_up(parent: Parent) -> None:
+def _reopen(client: MlflowClient, run: Run, description: Description) -> None:
+    """Makes an ended parent run one that runs."""
+    run_id = run.info.run_id
+    for key in END_TAGS & run.data.tags.keys():
+        client.delete_tag(run_id, key)
+    client.log_text(run_id, description.files[STUDY_FILE], STUDY_FILE)
+    client.set_tag(run_id, "study.state", "running")
+    client.update_run(run_id, status="RUNNING")
+
+
+def _claim(client: MlflowClient, run_id: str, config: StudyConfig, journal: str) -> None:
+    """Makes the run that `mlflow run` opened this study's."""
+    client.update_run(run_id, name=config.name)
+    client.set_tag(run_id, CLAIM_TAG, journal)
+
+
+def _give_up(parent: Parent, journal: str) -> None:
     with suppress(Exception):  # the first error is the one to hear of
         close_study(parent, "failed")
+    locks.let_go(locks.writer_lock(journal))
 
 
 def _describe(
@@ -238,7 +295,7 @@ def _refuse_orphan(client: MlflowClient, config: StudyConfig) -> None:
         )
 
 
-def _open_run(client: MlflowClient, config: StudyConfig) -> Run:
+def _open_run(client: MlflowClient, config: StudyConfig, journal: str) -> Run:
     name = experiment_name(config)
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
@@ -246,29 +303,9 @@ def _open_run(client: MlflowClient, config: StudyConfig) -> Run:
             f"an experiment must be active, however: {name!r} is deleted (restore or rename it)"
         )
     experiment_id = found.experiment_id if found else client.create_experiment(name)
-    return client.create_run(experiment_id, tags=context_tags(), run_name=config.name)
-
-
-def _newest_run(client: MlflowClient, config: StudyConfig, opened: str | None) -> Run | None:
-    """The newest parent run of a study that has a journal to go on from."""
-    if opened is not None:
-        experiment_id = client.get_run(opened).info.experiment_id
-    else:
-        found = client.get_experiment_by_name(experiment_name(config))
-        if found is None:
-            return None
-        experiment_id = found.experiment_id
-    runs = client.search_runs(
-        [experiment_id],
-        f"params.`study.name` = {quoted(config.name)}",
-        order_by=["attributes.start_time DESC"],
-    )
-    return next((run for run in runs if JOURNAL_TAG in run.data.tags), None)
-
-
-def experiment_name(config: StudyConfig) -> str:
-    """The study's name, unless MLflow's own variable asks for another."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
+    # From its first moment: whoever finds it can tell whether the program that made it lives.
+    tags = {**context_tags(), CLAIM_TAG: journal, "study.state": "running"}
+    return client.create_run(experiment_id, tags=tags, run_name=config.name)
 
 
 def _create_database(uri: str) -> None:

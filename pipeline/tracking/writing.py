@@ -67,7 +67,7 @@ def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedR
 
     tables, run_ids = known_tables(), [uuid.uuid4().hex for _ in runs]
     assert tables is not None  # or `_database` had told no store
-    root = _artifact_root(store, parent.experiment_id)
+    root = artifact_root(store, parent.experiment_id)
     places = [append_to_uri_path(root, each, store.ARTIFACTS_FOLDER_NAME) for each in run_ids]
     for run, place in zip(runs, places, strict=True):
         if run.files:
@@ -140,7 +140,8 @@ def known_tables() -> Tables | None:
 
 
 @lru_cache(maxsize=4)
-def _artifact_root(store: SqlAlchemyStore, experiment_id: str) -> str:
+def artifact_root(store: SqlAlchemyStore, experiment_id: str) -> str:
+    """Where an experiment's runs have their files."""
     root: str = store.get_experiment(experiment_id).artifact_location
     return root
 

@@ -1,0 +1,108 @@
+"""Owns what a process does once those that it works for are gone: nobody waits for it any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+# Seconds between two looks.
+PAUSE = 0.5
+
+# What `mlflow run` tells the program of the run that it opened, and those that it starts it by.
+RUN_ID = "MLFLOW_RUN_ID"
+SHELLS = {"bash", "sh", "dash", "zsh", "fish", "ksh"}
+
+
+def ancestors() -> Iterator[int]:
+    """This process's parent, its parent, and so on. Without /proc only the first is known."""
+    process: int | None = os.getppid()
+    while process is not None and process > 1:
+        yield process
+        process = _parent_of(process)
+
+
+def end_with(parent: int) -> None:
+    """From now on this process ends when its parent does, whatever it is at.
+
+    Args:
+        parent: As it was known before this process was made: it may be gone by now.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PAUSE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def stand(line: list[int]) -> bool:
+    """Whether a line of ancestors is as it was, this process's parent first."""
+    if os.getppid() != line[0]:
+        return False
+    return all(_parent_of(child) == parent for child, parent in pairwise(line))
+
+
+def tell_of_end(line: list[int], tell: Callable[[], None]) -> None:
+    """Calls, from another thread, once one of a line of ancestors is gone; never for an empty one.
+
+    Args:
+        line: This process's parent first.
+        tell: What is called.
+    """
+
+    def watch() -> None:
+        while stand(line):
+            time.sleep(PAUSE)
+        tell()
+
+    if line:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def up_to_mlflow_run() -> list[int]:
+    """The ancestors up to the `mlflow run` that started this program, if one did; nearest first.
+
+    It starts the program by a shell, which may or may not make way for it. A shell that is not of
+    its making is a person's, in which the run's id was set by hand: nobody is to be watched then.
+    """
+    run_id = os.environ.get(RUN_ID)
+    if not run_id:
+        return []
+    line: list[int] = []
+    for process in ancestors():
+        if _name_of(process) not in SHELLS:
+            return [*line, process]
+        if not _was_told(process, run_id):
+            return []
+        line.append(process)
+    return line
+
+
+def _parent_of(process: int) -> int | None:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    # "pid (name) state ppid ...", where the name may hold spaces and brackets.
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def _name_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _was_told(process: int, run_id: str) -> bool:
+    """Whether a process was started with a run's id: what a shell exports later does not count."""
+    try:
+        told = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{RUN_ID}={run_id}".encode() in told

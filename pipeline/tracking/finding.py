@@ -1,0 +1,119 @@
+"""Owns finding a study's parent runs: the one to resume, and those that a killed program left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import locks
+from pipeline.ancestors import RUN_ID
+from pipeline.config import ConfigError, StudyConfig
+from pipeline.tracking.client import Caller, Parent, client_of, quoted, tracking_uri
+from pipeline.tracking.writing import close_study
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+# The journal that a parent run has from its first moment, by whose locks it is known whether the
+# program that made it lives.
+CLAIM_TAG = "study.claim"
+
+# The same, once the parent run is described: only then can it be resumed.
+JOURNAL_TAG = "study.journal"
+
+
+def experiment_name(config: StudyConfig) -> str:
+    """The study's name, unless MLflow's own variable asks for another."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
+
+
+def locked_newest(client: MlflowClient, config: StudyConfig, adopts: str | None) -> Run | None:
+    """The newest parent run of a study that has a journal to go on from.
+
+    This process has its writer's lock from then on.
+
+    Raises:
+        ConfigError: Another process is at the study.
+    """
+    for run in _open_ones(client, config, adopts):
+        if JOURNAL_TAG not in run.data.tags:
+            # Somebody has begun the study that would be resumed in a moment.
+            locks.require_free(run.data.tags[CLAIM_TAG])
+    found = _newest(client, config, adopts)
+    while found is not None:
+        journal = found.data.tags[JOURNAL_TAG]
+        if not Path(journal).parent.is_dir():
+            raise gone(journal)
+        locks.take_as_writer(journal)
+        # Who had the lock until now may have moved the study to another run.
+        found = _newest(client, config, adopts)
+        if found is not None and found.data.tags[JOURNAL_TAG] == journal:
+            return found
+        locks.let_go(locks.writer_lock(journal))
+    return None
+
+
+def gone(journal: str) -> ConfigError:
+    """What is wrong where a study's journal is missing."""
+    return ConfigError(f"a resumed study must have its journal, however: it is gone ({journal})")
+
+
+def parents_of(client: MlflowClient, experiment_id: str, journal: str) -> list[Run]:
+    """All parent runs of a journal, in the state of a move from one to the other, if it was cut."""
+    condition = f"tags.`{JOURNAL_TAG}` = {quoted(journal)}"
+    return list(client.search_runs([experiment_id], condition))
+
+
+def close_abandoned(client: MlflowClient, config: StudyConfig, adopts: str | None) -> None:
+    """Closes the study's parent runs that a killed program left open; those of a living one stay.
+
+    One that was described can be resumed all the same.
+    """
+    for run in _open_ones(client, config, adopts):
+        if locks.is_abandoned(run.data.tags[CLAIM_TAG]):
+            parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
+            close_study(parent, "failed")
+
+
+def close_adopted(caller: Caller) -> None:
+    """Closes the run that `mlflow run` opened and can close no more, if it is still open."""
+    caller.take_place()
+    client, run_id = client_of(tracking_uri()), os.environ[RUN_ID]
+    run = client.get_run(run_id)
+    if run.info.status == "RUNNING":
+        parent = Parent(client.tracking_uri, run.info.experiment_id, run_id)
+        close_study(parent, "interrupted")
+
+
+def _newest(client: MlflowClient, config: StudyConfig, adopts: str | None) -> Run | None:
+    experiment_id = _experiment_id(client, config, adopts)
+    if experiment_id is None:
+        return None
+    runs = client.search_runs(
+        [experiment_id],
+        f"params.`study.name` = {quoted(config.name)}",
+        order_by=["attributes.start_time DESC"],
+    )
+    return next((run for run in runs if JOURNAL_TAG in run.data.tags), None)
+
+
+def _open_ones(client: MlflowClient, config: StudyConfig, adopts: str | None) -> list[Run]:
+    """The study's parent runs that are RUNNING, as far as they tell what journal they have."""
+    experiment_id = _experiment_id(client, config, adopts)
+    if experiment_id is None:
+        return []
+    condition = f"attributes.status = 'RUNNING' and tags.`{CLAIM_TAG}` LIKE '%'"
+    return [
+        run
+        for run in client.search_runs([experiment_id], condition)
+        if config.name in (run.info.run_name, run.data.params.get("study.name"))
+    ]
+
+
+def _experiment_id(client: MlflowClient, config: StudyConfig, adopts: str | None) -> str | None:
+    if adopts is not None:
+        return str(client.get_run(adopts).info.experiment_id)
+    found = client.get_experiment_by_name(experiment_name(config))
+    return None if found is None else found.experiment_id

@@ -1,0 +1,123 @@
+"""`mlflow run` or its program is killed: nothing trains on, nothing stays open, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, parents, study, with_store
+from tests.held import (
+    children,
+    descendants,
+    lives,
+    mlflow_program,
+    n_ended,
+    program,
+    states,
+    wait_until,
+)
+
+LONG = """
+name = "commands"
+[data]
+source = "sklearn:breast_cancer"
+[training]
+max_epochs = 150
+[search]
+n_trials = 16
+population = 8
+pruner = "none"
+[space]
+patience = "off"
+[confirm]
+replicates = 0
+"""
+
+
+def resumed(folder: Path, path: str) -> None:
+    """The next resume completes the budget, and one parent run is left."""
+    done = command(folder, "run", path, "--quiet", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert states(folder) == [("complete", "FINISHED")]
+    assert n_ended(folder) == 16
+    (parent,) = parents(folder)
+    ids = {run.data.tags["mlflow.parentRunId"] for run in children(folder)}
+    assert ids == {parent.info.run_id}
+    numbers = sorted(int(run.data.tags["trial.number"]) for run in children(folder))
+    assert numbers == list(range(16))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_ends_with_the_mlflow_run_that_started_it(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    path = study(with_store(tmp_path), LONG)
+    settings = {"MLFLOW_EXPERIMENT_NAME": "commands", "OMP_NUM_THREADS": "2"}
+    with program(tmp_path, *mlflow_program(f"study={path}"), **settings) as started:
+        wait_until(lambda: n_ended(tmp_path))
+        below = descendants(started.pid)
+        assert len(below) >= 3  # the program, its helper, its writing process
+        started.send_signal(sent)
+        started.wait(timeout=30)
+    wait_until(lambda: not any(map(lives, below)), within=30)
+    assert states(tmp_path) == [("interrupted", "KILLED")]
+    resumed(tmp_path, path)
+
+
+def test_a_study_that_mlflow_run_left_before_it_began_closes_the_run(tmp_path: Path) -> None:
+    path = study(with_store(tmp_path), LONG)
+    settings = {"MLFLOW_EXPERIMENT_NAME": "commands"}
+    with program(tmp_path, *mlflow_program(f"study={path}"), **settings) as started:
+        # The program has its writing process, which is not there yet to write.
+        wait_until(lambda: len(descendants(started.pid)) >= 2)
+        below = descendants(started.pid)
+        started.kill()
+        started.wait(timeout=30)
+    wait_until(lambda: not any(map(lives, below)), within=60)
+    assert states(tmp_path) == [("interrupted", "KILLED")]
+
+
+def test_a_program_that_is_killed_fails_the_run_and_the_next_one_takes_it_up(
+    tmp_path: Path,
+) -> None:
+    path = study(with_store(tmp_path), LONG)
+    settings = {"MLFLOW_EXPERIMENT_NAME": "commands", "OMP_NUM_THREADS": "2"}
+    with program(tmp_path, *mlflow_program(f"study={path}"), **settings) as started:
+        wait_until(lambda: n_ended(tmp_path))
+        below = descendants(started.pid)
+        lock = next((tmp_path / "journals").glob("*.study.lock"))
+        holder = int(lock.read_text().split()[1])
+        assert holder in below
+
+        os.kill(holder, signal.SIGKILL)
+        assert started.wait(timeout=60) != 0
+    assert [status for _, status in states(tmp_path)] == ["FAILED"]
+    wait_until(lambda: not any(map(lives, below)), within=30)
+    resumed(tmp_path, path)
+
+
+def test_a_resume_by_mlflow_run_that_is_killed_loses_no_run(tmp_path: Path) -> None:
+    """Wherever it was in the move of the runs to the one that `mlflow run` opened."""
+    path = study(with_store(tmp_path), LONG)
+    settings = {"MLFLOW_EXPERIMENT_NAME": "commands"}
+    assert command(tmp_path, "run", path, "--quiet", "--n-trials", "12").returncode == 0
+    (old,) = parents(tmp_path)
+    before = {run.info.run_id for run in children(tmp_path)}
+    words = mlflow_program(f"study={path}", "resume=true")
+
+    def some_moved() -> bool:
+        ids = {run.data.tags["mlflow.parentRunId"] for run in children(tmp_path)}
+        return ids != {old.info.run_id}
+
+    with program(tmp_path, *words, **settings) as started:
+        wait_until(some_moved)
+        for process in [started.pid, *descendants(started.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        started.wait(timeout=30)
+    resumed(tmp_path, path)
+    assert before <= {run.info.run_id for run in children(tmp_path)}

@@ -1,0 +1,103 @@
+"""One signal in each phase of a study: it says so, closes its runs, and can go on."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, runs, study, with_store
+from tests.held import program, states, study_program, wait_until
+
+STUDY = """
+name = "commands"
+[data]
+source = "sklearn:iris"
+[training]
+max_epochs = 60
+[search]
+n_trials = 12
+population = 8
+pruner = "none"
+[space]
+patience = "off"
+[confirm]
+replicates = 8
+"""
+
+# What the store holds first when a phase has begun.
+CONFIRM = "select count(*) from tags where key = 'stage' and value = 'confirm'"
+PHASES = {
+    "opening": "select count(*) from runs",
+    "search": "select count(*) from tags where key = 'stage' and value = 'search'",
+    "confirmation": CONFIRM,
+    "registering": "select count(*) from logged_models",
+    "registered": "select count(*) from model_versions",
+}
+
+
+def begun(folder: Path, query: str) -> Callable[[], bool]:
+    def look() -> bool:
+        with closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as store:
+            return bool(store.execute(query).fetchone()[0])
+
+    return look
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_a_study_in_any_phase_and_a_resume_concludes_it(
+    tmp_path: Path, phase: str, sent: signal.Signals
+) -> None:
+    path = study(with_store(tmp_path), STUDY)
+    with program(tmp_path, *study_program(path), OMP_NUM_THREADS="2") as running:
+        wait_until(begun(tmp_path, PHASES[phase]), within=180)
+        running.send_signal(sent)
+        _, errors = running.communicate(timeout=60)  # 5 s where nothing else runs
+    assert running.returncode == 128 + sent, errors
+    assert errors.splitlines()[-1] == "stopped; --resume continues the study"
+    # A signal that came when all was written finds a complete study.
+    assert states(tmp_path) in ([("interrupted", "KILLED")], [("complete", "FINISHED")])
+    assert "RUNNING" not in {run.info.status for run in runs(tmp_path)}
+    resumed = command(tmp_path, "run", path, "--quiet", "--resume", OMP_NUM_THREADS="2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert states(tmp_path) == [("complete", "FINISHED")]
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        assert store.execute("select count(*) from model_versions").fetchone() == (1,)
+
+
+def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    path = study(with_store(tmp_path), STUDY)
+    with program(tmp_path, *study_program(path), OMP_NUM_THREADS="2") as running:
+        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.01)  # two that are pending at once are one
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1].startswith("stopped")
+    resumed = command(tmp_path, "run", path, "--quiet", "--resume", OMP_NUM_THREADS="2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert states(tmp_path) == [("complete", "FINISHED")]
+
+
+def test_another_time_zone_changes_nothing(tmp_path: Path) -> None:
+    tables = []
+    for name, zones in (("undisturbed", ("UTC",)), ("moved", ("Etc/GMT-14", "Etc/GMT+12"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = study(with_store(folder), STUDY)
+        for zone in zones[:-1]:
+            with program(folder, *study_program(path), TZ=zone) as running:
+                wait_until(begun(folder, PHASES["search"]), within=180)
+                running.kill()
+        done = command(folder, "run", path, "--quiet", "--resume", TZ=zones[-1])
+        assert done.returncode == 0, done.stderr
+        (table,) = folder.glob("mlruns/*/*/artifacts/trials.csv")
+        tables.append(table.read_bytes())
+    assert tables[0] == tables[1]
