@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test check bench format ui lock clean
+.PHONY: help study test test-faults check bench format ui lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -53,8 +53,8 @@ PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
 study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: STUDY=studies/digits.toml N_TRIALS=50 SEED=1 ENV_MANAGER=uv ...
 	@if [[ -z $$MLFLOW_EXPERIMENT_NAME$$MLFLOW_EXPERIMENT_ID ]]; then \
@@ -70,6 +70,9 @@ study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv
 
 test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
 	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in minutes
+	pytest --numprocesses 2 --dist loadfile tests/faults $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

@@ -32,8 +32,23 @@ FILE_SOURCES = ("csv", "parquet")
 FRAME_SOURCE = "frame"
 
 
+# Of a value that is longer, a message shows no more than its ends.
+LONGEST_MESSAGE = 1000
+
+
 class ConfigError(ValueError):
     """The input is wrong: one line with the rule, what was received, and where."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
+
+
+def shortened(message: str) -> str:
+    """A message without the middle of what is too long to be read: its ends say rule and place."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 class _Section(BaseModel):
@@ -160,6 +175,12 @@ class ConfirmConfig(_Section):
         return replicates
 
 
+class TrackingConfig(_Section):
+    """How long a study that runs waits for its tracking store."""
+
+    give_up_after: Annotated[float, Field(gt=0, le=86400, strict=False)] = 300
+
+
 class StudyConfig(_Section):
     """A whole study file, validated."""
 
@@ -171,6 +192,7 @@ class StudyConfig(_Section):
     search: SearchConfig = SearchConfig()
     space: SearchSpace = SearchSpace()
     confirm: ConfirmConfig = ConfirmConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @property
     def has_dropout(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -62,6 +63,7 @@ class EndedRun:
         status: One of MLflow's.
         started, ended: Milliseconds since 1970; metrics carry the second.
         files: Artifacts by name.
+        write: Given once to whatever is to be one run, however often it is written.
     """
 
     name: str
@@ -72,6 +74,7 @@ class EndedRun:
     started: int
     ended: int
     files: Mapping[str, bytes] = field(default_factory=dict)
+    write: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class FinishedTrial:
         started: When it was loaded, in milliseconds since 1970.
         ended: When it was unloaded, likewise.
         has_dropout: Whether its rate means anything in this study's network.
+        write: As of its run.
     """
 
     number: int
@@ -91,6 +95,7 @@ class FinishedTrial:
     started: int
     ended: int
     has_dropout: bool
+    write: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,7 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
             HISTORY_FILE: history_csv(result.history).encode(),
             WEIGHTS_FILE: weights,
         },
+        write=trial.write,
     )
 
 

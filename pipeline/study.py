@@ -51,6 +51,7 @@ from pipeline.results import (
 )
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
+from pipeline.store import StoreLostError
 from pipeline.tracking import Opened
 from pipeline.tracking.registry import Registration
 from pipeline.weights import weights_file
@@ -137,6 +138,7 @@ def run_study(
     Raises:
         ConfigError: The data cannot be trained on, the store cannot be written to, or a resumed
             study is not the one that began.
+        StoreLostError: The store went away for good. What ended is kept for a resume.
     """
     start_writer()
     if data is not None:
@@ -184,10 +186,10 @@ def run_study(
             # ended is told; what was in training stays asked, for a resume to train again.
             interrupted = not isinstance(error, Exception)
             try:
-                search.close()
+                search.close(hurry=interrupted or isinstance(error, StoreLostError))
             finally:
                 with suppress(Exception):  # the first error is the one to hear of
-                    recorder.finish("interrupted" if interrupted else "failed")
+                    recorder.give_up("interrupted" if interrupted else "failed")
             raise
     return StudyResult(
         record=end.record,
@@ -261,7 +263,7 @@ class Search:
     def _train_epoch(self) -> dict[int, Point]:
         self.trainer.begin_epoch()
         # While other processes train: what can be done without them.
-        if self.recorder.look():
+        if self.recorder.look() or len(self.ended) > self._backlog:
             self._hand_over()
             self.settle()
         with self.timed("train"):
@@ -291,7 +293,7 @@ class Search:
 
     def settle(self, wait_for_all: bool = False) -> None:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
-        most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
+        most = 0 if wait_for_all else self._backlog
         while self.written and (self.written[0][1].done() or len(self.written) > most):
             trial, written = self.written[0]
             with self.timed("track"):
@@ -309,12 +311,22 @@ class Search:
                 trial = self.ended.popleft()
                 self.written.append((trial, self.recorder.log(trial, weights_file(trial.result))))
 
-    def close(self) -> None:
-        """After an error: tells what can be told, gives up what cannot be written."""
+    def close(self, hurry: bool) -> None:
+        """After an error: tells what can be told; what cannot be written is kept for a resume."""
+        try:
+            with suppress(Exception):
+                if self.recorder.wait_to_open():
+                    self._hand_over()
+        finally:
+            self.recorder.keep_unwritten(hurry)
         with suppress(Exception):
-            self._hand_over()
-            self.settle(wait_for_all=True)
-        self.recorder.abandon([written for _, written in self.written])
+            while self.written:
+                trial, written = self.written.popleft()
+                self.sampling.record(trial.number, trial.result, written.result(timeout=0))
+
+    @property
+    def _backlog(self) -> int:
+        return BACKLOG * self.trainer.n_slots
 
     def recover(self) -> None:
         """Takes up a study that was cut off: it begins anew, and what ended is played back."""

@@ -12,3 +12,6 @@ torch.set_num_threads(1)
 
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
+
+# They break things on purpose, and take minutes: `make test-faults`, which names their folder.
+collect_ignore = ["faults"]

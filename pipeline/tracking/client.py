@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.store import TrackingError, absolute_uri, named_failure, sqlite_file
+from pipeline.store import TrackingError, absolute_uri, masked, named_failure, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,9 +75,10 @@ def _uri_set() -> str:
 @lru_cache(maxsize=4)
 def client_of(uri: str) -> MlflowClient:
     """One client a store and process."""
-    # Two lines on making a database would be all that --quiet and bad input are not to print.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Two lines on making a database would be all that --quiet and bad input are not to print; what
+    # fails is raised, and need not be printed with all that led to it as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -94,7 +95,9 @@ def require_store(uri: str) -> None:
     """A store that is only read must be there: MLflow would make an empty one."""
     path = sqlite_file(uri)
     if path is not None and not path.is_file():
-        raise TrackingError(f"a tracking store must exist, however: {uri} (MLFLOW_TRACKING_URI)")
+        raise TrackingError(
+            f"a tracking store must exist, however: {masked(uri)} (MLFLOW_TRACKING_URI)"
+        )
 
 
 def get_run(client: MlflowClient, run_id: str) -> Run:

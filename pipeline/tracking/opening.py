@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import STUDY_FILE, Description, flat, learning_curve_figure
 from pipeline.results import StudyRecord
-from pipeline.store import TrackingError, folder_of, impatient, probe, sqlite_file
+from pipeline.store import TrackingError, folder_of, probe, sqlite_file
 from pipeline.tracking.client import (
     PARENT_TAG,
     Caller,
@@ -31,9 +32,10 @@ from pipeline.tracking.client import (
     tracking_uri,
 )
 from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
+from pipeline.tracking.patience import Patience, patience_with
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
-from pipeline.tracking.writing import close_study
+from pipeline.tracking.writing import WRITE_TAG, close_study, find_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,19 +89,29 @@ def open_study(
         ConfigError: A resumed study or its data changed since.
     """
     caller.take_place()
-    uri = tracking_uri()
-    with at_store(uri), impatient():
-        probe(uri)
+    uri, patience = tracking_uri(), config.tracking.give_up_after
+    # A store that never answered is a wrong address; one that did is waited for.
+    with at_store(uri):
+        probe(uri, patience)
+    return Patience(patience, uri)(_open, uri, config, description, resume, uuid.uuid4().hex)
+
+
+def _open(
+    uri: str, config: StudyConfig, description: Description, resume: bool, write: str
+) -> Opened:
+    with at_store(uri):
         _create_database(uri)
         client = client_of(uri)
         opened = _resume(client, config, description) if resume else None
-        opened = opened or _start(client, config, description)
+        opened = opened or _start(client, config, description, write)
         return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
 
 
-def _start(client: MlflowClient, config: StudyConfig, description: Description) -> Opened:
+def _start(
+    client: MlflowClient, config: StudyConfig, description: Description, write: str
+) -> Opened:
     adopted = os.environ.get("MLFLOW_RUN_ID")
-    run = client.get_run(adopted) if adopted else _open_run(client, config)
+    run = client.get_run(adopted) if adopted else _open_run(client, config, write)
     if adopted:
         client.update_run(adopted, name=config.name)
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
@@ -109,8 +121,8 @@ def _start(client: MlflowClient, config: StudyConfig, description: Description) 
         # Before anything can be in the journal: whenever the program dies, it is found.
         client.set_tag(parent.run_id, JOURNAL_TAG, str(journal))
         record = study_record(client, client.get_run(parent.run_id), ())
-    except Exception:
-        _give_up(parent)
+    except Exception as error:
+        _give_up(parent, error)
         raise
     return Opened(parent, record, str(journal), resumed=False)
 
@@ -120,6 +132,8 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
     run = _newest_run(client, config, opened)
     if run is None:
         return None
+    if run.info.run_id == opened:
+        opened = None  # it has taken over already: what came after that failed
     _refuse_changes(client, run, description)
     journal, old_id = run.data.tags[JOURNAL_TAG], run.info.run_id
     parent = Parent(client.tracking_uri, run.info.experiment_id, opened or old_id)
@@ -151,13 +165,15 @@ def _resume(client: MlflowClient, config: StudyConfig, description: Description)
                 client.set_terminated(old_id, "KILLED")
             client.delete_run(old_id)
         record = study_record(client, client.get_run(parent.run_id), ())
-    except Exception:
-        _give_up(parent)
+    except Exception as error:
+        _give_up(parent, error)
         raise
     return Opened(parent, record, journal, resumed=exists)
 
 
-def _give_up(parent: Parent) -> None:
+def _give_up(parent: Parent, error: Exception) -> None:
+    if patience_with(error):
+        return  # the next try goes on with what this one began
     with suppress(Exception):  # the first error is the one to hear of
         close_study(parent, "failed")
 
@@ -195,9 +211,9 @@ def _refuse_changes(client: MlflowClient, run: Run, description: Description) ->
             f"however: {description.digest} ({description.source})"
         )
     before = study_config(client.tracking_uri, run.info.run_id)
-    # More trials and wider populations continue a study, and confirmation comes after it; anything
-    # else makes it another one.
-    free: Any = {"search": {"n_trials", "population"}, "confirm": True}
+    # More trials and wider populations continue a study, confirmation comes after it, and patience
+    # changes nothing; anything else makes it another one.
+    free: Any = {"search": {"n_trials", "population"}, "confirm": True, "tracking": True}
     # Not the config: what comes from another process has ranges of other classes, which pydantic
     # warns of.
     after = parse_logged_config(description.files[STUDY_FILE], STUDY_FILE)
@@ -211,7 +227,7 @@ def _refuse_changes(client: MlflowClient, run: Run, description: Description) ->
             )
 
 
-def _open_run(client: MlflowClient, config: StudyConfig) -> Run:
+def _open_run(client: MlflowClient, config: StudyConfig, write: str) -> Run:
     name = experiment_name(config)
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
@@ -219,7 +235,9 @@ def _open_run(client: MlflowClient, config: StudyConfig) -> Run:
             f"an experiment must be active, however: {name!r} is deleted (restore or rename it)"
         )
     experiment_id = found.experiment_id if found else client.create_experiment(name)
-    return client.create_run(experiment_id, tags=context_tags(), run_name=config.name)
+    tags = {**context_tags(), WRITE_TAG: write}
+    begun = find_run(client, experiment_id, write)
+    return begun or client.create_run(experiment_id, tags=tags, run_name=config.name)
 
 
 def _newest_run(client: MlflowClient, config: StudyConfig, opened: str | None) -> Run | None:
@@ -231,12 +249,16 @@ def _newest_run(client: MlflowClient, config: StudyConfig, opened: str | None) -
         if found is None:
             return None
         experiment_id = found.experiment_id
-    runs = client.search_runs(
+    found_runs = client.search_runs(
         [experiment_id],
         f"params.`study.name` = {quoted(config.name)}",
         order_by=["attributes.start_time DESC"],
     )
-    return next((run for run in runs if JOURNAL_TAG in run.data.tags), None)
+    runs = [run for run in found_runs if JOURNAL_TAG in run.data.tags]
+    # A resume that was cut off while one run took over from the other has left both.
+    journal = next((r.data.tags[JOURNAL_TAG] for r in runs if r.info.run_id == opened), None)
+    same = [run for run in runs if journal in (None, run.data.tags[JOURNAL_TAG])]
+    return next((run for run in same if run.info.run_id != opened), next(iter(same), None))
 
 
 def experiment_name(config: StudyConfig) -> str:
