@@ -48,7 +48,8 @@ def masked(text: str, *uris: str) -> str:
         uris: Whose passwords are not to be quoted either, as errors may do.
     """
     secrets = {os.environ.get(key, "") for key in SECRETS}
-    for uri in (*uris, *(os.environ.get(key, "") for key in URIS)):
+    known = [*uris, *(os.environ.get(key, "") for key in URIS)]
+    for uri in known if len(text.split()) > 1 else [text, *known]:
         found = WHOLE_URI.match(uri)
         if found:
             secrets |= {found[1], unquote(found[1]), quote(found[1], safe="")}

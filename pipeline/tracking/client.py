@@ -79,6 +79,8 @@ def client_of(uri: str) -> MlflowClient:
     # fails is raised, and need not be printed with all that led to it as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Nor is the address of every run of a server.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

@@ -32,7 +32,7 @@ from pipeline.tracking.client import (
     tracking_uri,
 )
 from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
-from pipeline.tracking.patience import Patience, patience_with
+from pipeline.tracking.patience import Outage, Patience, patience_with
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
 from pipeline.tracking.writing import WRITE_TAG, close_study, find_run
@@ -93,6 +93,7 @@ def open_study(
     # A store that never answered is a wrong address; one that did is waited for.
     with at_store(uri):
         probe(uri, patience)
+    Outage.end()
     return Patience(patience, uri)(_open, uri, config, description, resume, uuid.uuid4().hex)
 
 

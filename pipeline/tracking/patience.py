@@ -74,12 +74,12 @@ class Patience:
                     result = function(*args, **kwargs)
             except expected as error:
                 limit = min(self.seconds, patience_with(error))
-                if _Outage.lasted(since=started) + pause >= limit:
+                if not limit or Outage.lasted(since=started) + pause >= limit:
                     if isinstance(error, ConfigError) and limit < self.seconds:
                         raise
                     raise StoreLostError(self._told(error, limit)) from error
             else:
-                _Outage.began = None
+                Outage.end()
                 return result
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -94,10 +94,15 @@ class Patience:
         return f"{rule}, however: {reason(cause or error, self.uri)} ({place})"
 
 
-class _Outage:
+class Outage:
     """Since when the store has been away from this process: all calls wait for it together."""
 
     began: float | None = None
+
+    @classmethod
+    def end(cls) -> None:
+        """The store answered."""
+        cls.began = None
 
     @classmethod
     def lasted(cls, since: float) -> float:

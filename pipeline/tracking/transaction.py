@@ -62,7 +62,7 @@ def find_runs(session: Session, tables: Tables, tag: str, values: Sequence[str])
         tags.c.run_uuid == runs.c.run_uuid,
         runs.c.lifecycle_stage == "active",
     )
-    return dict(session.execute(wanted).tuples().all())
+    return {row.value: row.run_uuid for row in session.execute(wanted)}
 
 
 def insert_run(
