@@ -85,9 +85,11 @@ format: $(DEVELOP) ## let ruff mend what it can
 
 ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
 	@case "$$MLFLOW_TRACKING_URI" in \
-	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" ;; \
+	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" | \
+	   sed -E 's|(://[^:/@]*):.*@|\1:***@|' ;; \
 	*) echo "Open http://127.0.0.1:$(PORT)/"; python -c "$$FIND_VIEWS" 2>/dev/null; \
-	   exec mlflow server --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
+	   export MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI"; \
+	   exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 ;; \
 	esac
 
 # The experiments studied last, each with the view that it opens on.

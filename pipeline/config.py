@@ -178,7 +178,7 @@ class ConfirmConfig(_Section):
 class TrackingConfig(_Section):
     """How long a study that runs waits for its tracking store."""
 
-    give_up_after: Annotated[float, Field(gt=0, le=86400, strict=False)] = 300
+    give_up_after: Annotated[float, Field(gt=0, le=86400)] = 300
 
 
 class StudyConfig(_Section):
