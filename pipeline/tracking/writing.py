@@ -13,6 +13,7 @@ from pipeline.contents import STATUS, EndedRun, FinishedTrial, trial_run
 from pipeline.tracking.client import (
     PARENT_TAG,
     Parent,
+    children_of,
     client_of,
     context_tags,
     folder_of,
@@ -184,6 +185,16 @@ def delete_runs(parent: Parent, run_ids: Sequence[str]) -> None:
         client_of(parent.uri).delete_run(run_id)
 
 
+def _remove_unfinished(client: MlflowClient, parent: Parent) -> None:
+    """Of a request whose answer came too late, a server may have made a run that nobody knows."""
+    if _database(client) is not None:
+        return  # there is no run there but whole ones
+    for run in children_of(client, parent):
+        if run.info.status not in STATUS.values():
+            client.set_terminated(run.info.run_id, "FAILED")
+            client.delete_run(run.info.run_id)
+
+
 def close_study(
     parent: Parent,
     state: str,
@@ -215,6 +226,8 @@ def close_study(
     described = {NOTE_TAG: note} if note else {}
     for key, value in {**described, **(tags or {})}.items():
         client.set_tag(run_id, key, value)
+    if state == "complete":
+        _remove_unfinished(client, parent)
     client.set_tag(run_id, "study.state", state)
     client.set_terminated(run_id, PARENT_STATUS[state], now)
     if experiment_note:
