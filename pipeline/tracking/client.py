@@ -137,15 +137,15 @@ def children_of(client: MlflowClient, parent: Parent) -> list[Run]:
 
 def download(uri: str, run_id: str, path: str) -> bytes:
     """One artifact's bytes."""
-    from mlflow.artifacts import download_artifacts
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     # A bar per file of a few kilobytes would be all that a person sees.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own `download_artifacts` takes a lost answer for a file that is not there.
+    address = client_of(uri).get_run(run_id).info.artifact_uri
+    repository = get_artifact_repository(address, tracking_uri=uri)
     with tempfile.TemporaryDirectory() as folder:
-        local = download_artifacts(
-            run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri
-        )
-        return Path(local).read_bytes()
+        return Path(repository.download_artifacts(path, folder)).read_bytes()
 
 
 def log_file(run_id: str, name: str, content: bytes) -> None:
