@@ -74,7 +74,7 @@ def test_a_server_that_is_not_well_is_asked_again(status: int) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_refusal_is_final(status: int) -> None:
     server = Server([status])
-    with pytest.raises(StoreLostError, match="must stay writable"):
+    with pytest.raises(StoreLostError, match="must answer and be writable"):
         Patience(20, server.uri)(ask, server.uri)
     assert len(server.asked) == 1
 

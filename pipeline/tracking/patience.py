@@ -86,7 +86,7 @@ class Patience:
 
     def _told(self, error: Exception, limit: float) -> str:
         place = masked(self.uri)
-        rule = f"{self.what} must stay writable"
+        rule = f"{self.what} must answer and be writable"
         if limit:
             rule = f"{self.what} must answer within {limit:g} s"
             place += ", tracking.give_up_after" if limit == self.seconds else ""
