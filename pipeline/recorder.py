@@ -28,7 +28,7 @@ Arguments = ParamSpec("Arguments")
 
 # Seconds that the end of a program waits for its store: after an error of its own, or in a hurry;
 # a parent run that is being opened is closed, too.
-A_WHILE, A_MOMENT, TO_OPEN = 60.0, 1.0, 10.0
+A_WHILE, A_MOMENT, TO_OPEN, TO_CLOSE = 60.0, 1.0, 10.0, 4.0
 
 
 def start_writer() -> None:
@@ -205,7 +205,7 @@ class Recorder:
             return
         parent = self._opening.result().parent
         closed = writer.submit(tracking.close_study, parent, state)
-        wait_for([closed], timeout=A_MOMENT)
+        wait_for([closed], timeout=TO_CLOSE)
         if not closed.done():
             self._discard()
 
