@@ -94,7 +94,8 @@ format: $(DEVELOP) ## let ruff mend what it can
 # The store's address may hold a password, which others would read among the arguments of processes.
 ui: $(RUNTIME) ## open the MLflow UI on the results: PORT=5000
 	@case "$$MLFLOW_TRACKING_URI" in \
-	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" ;; \
+	http://*|https://*) echo "The tracking store is a server already: open $$MLFLOW_TRACKING_URI" | \
+	   sed -E 's|(://[^:/@]*):.*@|\1:***@|' ;; \
 	*) echo "Open http://127.0.0.1:$(PORT)/"; python -c "$$FIND_VIEWS" 2>/dev/null; \
 	   export MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false; \
 	   exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 ;; \

@@ -1,12 +1,15 @@
 """Owns the command line: arguments in, exit codes out.
 
 Exit codes: 0 done; 1 a reproduced trial differs, or the study failed; 2 the input is wrong (one
-line on stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM.
+line on stderr: the rule, what was received, where); 130 / 143 after SIGINT / SIGTERM. A store that
+was never there is a wrong input. One that went away while a study ran is a failure, and so is a
+full disk; both are told in one line, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -36,6 +39,10 @@ SHORTCUTS = {
 LEFT = "stopped at once, as a killed program is; --resume continues the study\n"
 
 
+# No room on a disk or in a quota, or for a larger file; a disk that is read only.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
 class Stopped(BaseException):
     """A signal asked the program to end."""
 
@@ -49,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exits with code 2."""
-        self.exit(2, f"{message} ({self.prog})\n")
+        self.exit(2, f"{one_line(message)} ({self.prog})\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -154,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen.typed = typed(given)
     from pipeline.config import ConfigError, StudyError
     from pipeline.interrupts import Hurried
+    from pipeline.store import StoreLostError
 
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
@@ -168,14 +176,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return commands[chosen.command](chosen)
     except ConfigError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 2
     except StudyError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
     except Hurried:
         print(LEFT, end="", file=sys.stderr)
         return 128 + signal.SIGINT
+    except StoreLostError as error:
+        print(f"{one_line(str(error))}; --resume continues the study", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename}, " if error.filename else ""
+        print(
+            f"files must be writable, however: {error.strerror} ({place}errno {error.errno}); "
+            "--resume continues the study",
+            file=sys.stderr,
+        )
+        return 1
     except Stopped as stopped:
         if line and not stand(line):
             _close_adopted()
@@ -189,6 +210,14 @@ def _close_adopted() -> None:
 
     recorder.close_adopted()
     writer.discard()
+
+
+def one_line(message: str) -> str:
+    """A message as it is printed: without passwords, and no longer than can be read."""
+    from pipeline.config import shortened
+    from pipeline.store import masked
+
+    return shortened(masked(" ".join(message.split())))
 
 
 def typed(arguments: Sequence[str]) -> str:
@@ -212,6 +241,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from pipeline import writer
     from pipeline.config import ConfigError
     from pipeline.recorder import start_writer
+    from pipeline.store import StoreLostError
 
     start_writer()
     try:
@@ -226,7 +256,7 @@ def _run(chosen: argparse.Namespace) -> int:
                 command=chosen.typed,
                 on_progress=on_progress,
             )
-    except (ConfigError, Stopped):
+    except (ConfigError, StoreLostError, Stopped):
         writer.discard()  # nobody waits for it to get ready
         raise
     if not chosen.quiet:

@@ -32,17 +32,29 @@ FILE_SOURCES = ("csv", "parquet")
 FRAME_SOURCE = "frame"
 
 
+# Of a value that is longer, a message shows no more than its ends.
+LONGEST_MESSAGE = 1000
+
+
 class ConfigError(ValueError):
     """The input is wrong: one line with the rule, what was received, and where."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return shortened(printable(super().__str__()))
 
 
 def printable(text: str) -> str:
     """Text on one line, with what a terminal would obey, or not show, as an escape."""
     lines = " ".join(text.split())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in lines)
+
+
+def shortened(message: str) -> str:
+    """A message without the middle of what is too long to be read: its ends say rule and place."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 class StudyError(RuntimeError):
@@ -177,6 +189,12 @@ class ConfirmConfig(_Section):
         return replicates
 
 
+class TrackingConfig(_Section):
+    """How long a study that runs waits for its tracking store."""
+
+    give_up_after: Annotated[float, Field(gt=0, le=86400)] = 300
+
+
 class StudyConfig(_Section):
     """A whole study file, validated."""
 
@@ -188,6 +206,7 @@ class StudyConfig(_Section):
     search: SearchConfig = SearchConfig()
     space: SearchSpace = SearchSpace()
     confirm: ConfirmConfig = ConfirmConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @property
     def has_dropout(self) -> bool:

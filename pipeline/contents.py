@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -64,6 +65,7 @@ class EndedRun:
         status: One of MLflow's.
         started, ended: Milliseconds since 1970; metrics carry the second.
         files: Artifacts by name.
+        write: Given once to whatever is to be one run, however often it is written.
     """
 
     name: str
@@ -74,6 +76,7 @@ class EndedRun:
     started: int
     ended: int
     files: Mapping[str, bytes] = field(default_factory=dict)
+    write: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class FinishedTrial:
         started: When it was loaded, in milliseconds since 1970.
         ended: When it was unloaded, likewise.
         has_dropout: Whether its rate means anything in this study's network.
+        write: As of its run.
     """
 
     number: int
@@ -93,6 +97,7 @@ class FinishedTrial:
     started: int
     ended: int
     has_dropout: bool
+    write: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,7 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
             HISTORY_FILE: history_csv(result.history).encode(),
             **left,
         },
+        write=trial.write,
     )
 
 

@@ -116,6 +116,11 @@ def is_abandoned(journal: str) -> bool:
         return False  # another person's
 
 
+def is_ours(journal: str) -> bool:
+    """Whether this process has the writer's lock of a study."""
+    return writer_lock(journal) in _held
+
+
 def _is_free(lock: Path) -> bool:
     if lock in _held:
         return False

@@ -7,8 +7,9 @@ store, and hears of what went wrong there at the next look.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import replace
@@ -20,12 +21,18 @@ from pipeline import locks, tracking, writer
 from pipeline.ancestors import RUN_ID
 from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
-from pipeline.contents import Description, EndedRun, FinishedTrial
+from pipeline.contents import Description, EndedRun, FinishedTrial, trial_run
 from pipeline.results import StudyRecord
+from pipeline.spool import keep, spool_of
 from pipeline.tracking import registry
+from pipeline.tracking.client import milliseconds
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
+
+# Seconds that the end of a program waits for its store: after an error of its own, or in a hurry;
+# a parent run that is being opened is closed, too.
+A_WHILE, A_MOMENT, TO_OPEN, TO_CLOSE = 60.0, 1.0, 10.0, 4.0
 
 
 def start_writer() -> None:
@@ -41,7 +48,8 @@ def _warmed_up(caller: tracking.Caller) -> Future[None]:
 class Recorder:
     """A study's parent run, and the way to its children's.
 
-    Made at a study's start; `finish` must be called once, however the study ends, or `drop`.
+    Made at a study's start; `finish` ends it, or after an error `keep_unwritten` and `give_up`, or
+    `drop`.
 
     Args:
         config: The study.
@@ -62,6 +70,10 @@ class Recorder:
     ) -> None:
         self._stop_if_asked = stop_if_asked
         self._locked = False
+        self._patience = config.tracking.give_up_after
+        # What was handed over, and is not known to stand in the store.
+        self._unwritten: dict[Future[Any], Callable[[], Sequence[EndedRun]]] = {}
+        self._discarded = False
         caller = replace(tracking.Caller.here(), adopts=_to_adopt())
         self._opening = writer.submit(
             tracking.open_study, caller, config, description, resume, accept_changes
@@ -75,6 +87,7 @@ class Recorder:
 
         Raises:
             ConfigError: What `tracking.open_study` raises.
+            StoreLostError: The store went away meanwhile.
         """
         return self.opened() if self._opening.done() else None
 
@@ -87,22 +100,29 @@ class Recorder:
         return opened
 
     def recover(self, run_ids: Mapping[int, str]) -> StudyRecord:
-        """Puts a resumed study's runs in order and reads them: see `tracking.recover_study`."""
-        parent = self.opened().parent
-        return self.wait(self._submit(tracking.recover_study, parent, run_ids))
+        """Puts a resumed study's runs in order and reads them: see `tracking.recover_study`.
+
+        First, those are written that the start before could not write.
+        """
+        opened = self.opened()
+        self.wait(self._submit(tracking.deliver, opened.parent, spool_of(opened.journal)))
+        return self.wait(self._submit(tracking.recover_study, opened.parent, run_ids))
 
     def log(self, trial: FinishedTrial, weights: bytes) -> Future[str]:
         """Hands a trial over; `wait` for what is returned before Optuna's journal is told."""
-        parent = self.opened().parent
-        return self._submit(tracking.write_trial, parent, trial, weights)
+        written = self._submit(tracking.write_trial, self.opened().parent, trial, weights)
+        self._unwritten[written] = lambda: [trial_run(trial, weights)]
+        return written
 
     def log_runs(self, runs: Sequence[EndedRun]) -> Future[list[str]]:
         """Hands child runs over, to be written together; `wait` for their ids."""
-        return self._submit(tracking.write_runs, self.opened().parent, runs)
+        written = self._submit(tracking.write_runs, self.opened().parent, runs)
+        self._unwritten[written] = lambda: runs
+        return written
 
     def weights_of(self, run_ids: Sequence[str]) -> dict[str, bytes]:
         """The `weights.pt` of child runs: see `tracking.read_weights`."""
-        return self.wait(writer.submit(tracking.read_weights, self.opened().parent.uri, run_ids))
+        return self.wait(self._submit(tracking.read_weights, self.opened().parent.uri, run_ids))
 
     def delete(self, run_ids: Sequence[str]) -> None:
         """Deletes child runs that ended."""
@@ -110,19 +130,67 @@ class Recorder:
 
     def register(self, champion: Champion, promote: bool) -> Future[registry.Registration]:
         """Registers the model that a study ends with: see `registry.register_champion`."""
-        return self._submit(registry.register_champion, self.opened().parent, champion, promote)
+        parent = self.opened().parent
+        return self._hand(registry.register_champion, parent, champion, promote, self._patience)
 
     def wait(self, future: Future[Result]) -> Result:
         """What the writing process makes of something; raises what went wrong there."""
         while not future.done():
             wait_for([future], timeout=0.2)
             self._stop_if_asked()
-        return future.result()
+        result = future.result()
+        self._unwritten.pop(future, None)
+        return result
 
-    @staticmethod
-    def abandon(written: Sequence[Future[Any]]) -> None:
-        """Gives up runs that cannot be written; what the writer has begun, it ends first."""
-        wait_for([future for future in written if not future.cancel()])
+    def keep_unwritten(self, hurry: bool) -> None:
+        """After an error: waits for what is being written, and spools what does not get there.
+
+        Args:
+            hurry: Wait for seconds at most: the store is away, or a person waits.
+        """
+        try:
+            self._wait_for_writer(A_MOMENT if hurry else A_WHILE)
+        finally:
+            self._spool()
+
+    def wait_to_open(self) -> tracking.Opened | None:
+        """After an error: the parent run, if it opens in the seconds that this usually takes."""
+        self._wait_briefly([self._opening], TO_OPEN)
+        return self.look()
+
+    def _wait_for_writer(self, seconds: float) -> None:
+        waiting = [future for future in self._unwritten if not future.done()]
+        self._wait_briefly(waiting, seconds)
+        # What the writer has begun, it ends, if it can.
+        self._wait_briefly([each for each in waiting if not each.cancel()], A_MOMENT)
+        if not all(future.done() for future in (*waiting, self._opening)):
+            self._discard()
+
+    def _spool(self) -> None:
+        with suppress(Exception):  # what cannot be kept either is trained again
+            spool = spool_of(self._opening.result(timeout=0).journal)
+            for future, runs in self._unwritten.items():
+                if _failed(future):
+                    for run in runs():
+                        keep(spool, run)
+
+    def _wait_briefly(self, futures: Sequence[Future[Any]], seconds: float) -> None:
+        """Until all are done or one failed, then no other will do better."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            done, waiting = wait_for(futures, timeout=0.1, return_when=FIRST_EXCEPTION)
+            if not waiting or any(map(_failed, done)):
+                return
+            try:
+                self._stop_if_asked()
+            except BaseException:
+                self._discard()
+                raise
+
+    def _discard(self) -> None:
+        """Ends a writer that waits for the store: the program is not to wait for both."""
+        self._discarded = True
+        writer.discard()
 
     def finish(
         self,
@@ -134,38 +202,71 @@ class Recorder:
         experiment_note: str = "",
     ) -> None:
         """Closes the parent run: see `tracking.close_study`. Lets go of the study's locks."""
-        opened = self._opening.result()
-        closing = (opened.parent, state, metrics, files, note, tags, experiment_note)
-        # Of a study that was cut off, nothing more is written that imports would be wanted for.
-        ready = [each for each in self._ready if state == "complete" or not each.cancel()]
+        closing = (state, metrics, files, note, tags, experiment_note, milliseconds())
+        closed = self._submit(tracking.close_study, self._opening.result().parent, *closing)
+        # A study that is about to be complete is not to be cut off by a signal, if all is well.
+        wait_for([closed], timeout=A_MOMENT)
+        self.wait(closed)
+        for ready in self._ready:
+            ready.result()
+        self._let_go()
+
+    def give_up(self, state: str) -> None:
+        """Closes the parent run after an error, if it can be done in seconds.
+
+        If not, the next resume does. Lets go of the study's locks in any case.
+        """
         try:
-            self._submit(tracking.close_study, *closing).result()
-            for each in ready:
-                each.result()
+            if self._discarded or _failed(self._opening):
+                return
+            # Of a study that was cut off, nothing is written any more that imports are wanted for.
+            for ready in self._ready:
+                ready.cancel()
+            closed = self._hand(tracking.close_study, self._opening.result().parent, state)
+            wait_for([closed], timeout=TO_CLOSE)
+            if not closed.done():
+                self._discard()
         finally:
-            locks.let_go(locks.study_lock(opened.journal))
-            writer.submit(locks.let_go, locks.writer_lock(opened.journal)).result()
+            self._let_go()
 
     def drop(self) -> None:
         """Leaves the study as it stands, like a program that is killed: a resume repairs it."""
-        writer.discard()
+        self._discard()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if _failed(self._opening):
+            return
+        journal = self._opening.result().journal
+        if not self._discarded:
+            let_go = writer.submit(locks.let_go, locks.writer_lock(journal))
+            wait_for([let_go], timeout=A_WHILE)
         if self._locked:
-            locks.let_go(locks.study_lock(self._opening.result().journal))
+            locks.let_go(locks.study_lock(journal))
 
     def _submit(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **_: Arguments.kwargs
+    ) -> Future[Result]:
+        """Has something done at the store, which is waited for if it goes away."""
+        patience: Any = tracking.Patience(self._patience, self.opened().parent.uri)
+        written: Future[Result] = self._hand(patience, function, *args)
+        return written
+
+    def _hand(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **_: Arguments.kwargs
     ) -> Future[Result]:
         lock = locks.writer_lock(self._opening.result().journal)
-        return writer.submit(_holding, lock, partial(function, *args, **kwargs))
+        return writer.submit(_holding, lock, partial(function, *args))
 
 
 def _holding(lock: Path, write: Callable[[], Result]) -> Result:
     """Writes with the lock: the process that took it may have been replaced."""
     locks.take(lock)
     return write()
+
+
+def _failed(future: Future[Any]) -> bool:
+    return not future.done() or future.cancelled() or future.exception() is not None
 
 
 def close_adopted() -> None:

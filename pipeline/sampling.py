@@ -9,6 +9,7 @@ its run is. Nothing is ever read from it but by a resume, which asks again what 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,8 +247,21 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
+class WholeLines(JournalFileBackend):
+    """A journal that a full disk leaves as it was before, instead of with a part of a line."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """As the base class does."""
+        size = Path(self._file_path).stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError:
+            os.truncate(self._file_path, size)
+            raise
+
+
 def _open_journal(path: Path, name: str) -> tuple[JournalStorage, optuna.Study]:
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_lock_of(path)))
+    storage = JournalStorage(WholeLines(str(path), lock_obj=_lock_of(path)))
     return storage, optuna.create_study(
         storage=storage, study_name=name, direction="minimize", load_if_exists=True
     )

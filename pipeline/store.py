@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pipeline.ancestors import ancestors
 from pipeline.config import ConfigError
@@ -29,9 +29,35 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def masked(uri: str) -> str:
-    """A text whose URIs have lost their passwords."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", uri)
+class StoreLostError(RuntimeError):
+    """The tracking store went away, or could not be written to, while a study ran."""
+
+
+# A port is no password; what follows a user's name and a colon, up to the last @ that belongs to no
+# other address, is one, whatever is in it. Paths lose slashes, and keep the rest of an address.
+PASSWORD = re.compile(r"(\w:/+[^:/@\s]*):(?!\d+(?:[/?#\s'\"]|$))(?:(?!\w:/)[^\n])*@")
+WHOLE_URI = re.compile(r"[\w+.-]+://[^:/@\s]*:(.*)@", re.DOTALL)
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+def masked(text: str, *uris: str) -> str:
+    """A text without passwords: those in its URIs, and those that MLflow was given.
+
+    Args:
+        text: It.
+        uris: Whose passwords are not to be quoted either, as errors may do.
+    """
+    secrets = {os.environ.get(key, "") for key in SECRETS}
+    known = [*uris, *(os.environ.get(key, "") for key in URIS)]
+    for uri in known if len(text.split()) > 1 else [text, *known]:
+        found = WHOLE_URI.match(uri)
+        if found:
+            secrets |= {found[1], unquote(found[1]), quote(found[1], safe="")}
+    # A shorter one would take common words out of the text, and keeps nobody out.
+    for secret in sorted(filter(lambda each: len(each) >= 4, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 def absolute_uri(uri: str, run_id: str | None) -> str:
@@ -56,7 +82,7 @@ def absolute_uri(uri: str, run_id: str | None) -> str:
         if run_id is None or _holds(database, run_id):
             return f"sqlite:///{database}"
     raise TrackingError(
-        f"the tracking store's address must be absolute under mlflow run, however: {uri} "
+        f"the tracking store's address must be absolute under mlflow run, however: {masked(uri)} "
         "(MLFLOW_TRACKING_URI)"
     )
 
@@ -73,11 +99,15 @@ def folder_of(uri: str) -> Path:
     return Path.cwd() if file is None else file.parent
 
 
-def probe(uri: str) -> None:
+def probe(uri: str, patience: float = 5) -> None:
     """Finds out in seconds whether a store answers and can be written to.
 
     MLflow's own start would retry an unreachable server or database for minutes. Raises whatever
     the store's driver raises.
+
+    Args:
+        uri: The store.
+        patience: Seconds to wait for another process that has locked a sqlite store: it is there.
     """
     scheme = urlsplit(uri).scheme
     if is_server(uri):
@@ -93,7 +123,8 @@ def probe(uri: str) -> None:
     elif scheme.partition("+")[0] in DATABASES:
         import sqlalchemy
 
-        engine = sqlalchemy.create_engine(uri)
+        waiting = {"connect_args": {"timeout": patience}} if scheme == "sqlite" else {}
+        engine = sqlalchemy.create_engine(uri, **waiting)
         try:
             with engine.connect() as connection:
                 if scheme == "sqlite":
@@ -104,20 +135,34 @@ def probe(uri: str) -> None:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Few and short tries within: a wrong address is found out in seconds."""
-    limits = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    }
-    added = {key: value for key, value in limits.items() if key not in os.environ}
-    os.environ.update(added)
+def single_tries(timeout: float) -> Iterator[None]:
+    """MLflow asks a server once and no more within: who tries again is the caller.
+
+    MLflow would send a request again whose answer was lost, and so make a run twice.
+
+    Args:
+        timeout: Seconds to wait for an answer, unless MLflow's own variable says fewer.
+    """
+    key = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    given = os.environ.get(key, "")
+    seconds = min(int(given), int(timeout)) if given.isdigit() else int(timeout)
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", key: str(max(1, seconds))}
+    with _environment(limits):
+        yield
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
-        for key in added:
-            os.environ.pop(key, None)
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
 @contextmanager
@@ -135,21 +180,44 @@ def named_failure(
     Raises:
         TrackingError: Something did.
     """
+    try:
+        yield
+    except (*failures(), *expected) as error:
+        raise TrackingError(
+            f"{what} must answer and be writable, however: {reason(error, uri)} ({masked(uri)})"
+        ) from error
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a store raises besides MLflow's own errors."""
     import requests
     import sqlalchemy
 
-    failures: tuple[type[Exception], ...] = (OSError, ImportError, *expected)
-    failures += (requests.RequestException, sqlalchemy.exc.SQLAlchemyError)
-    try:
-        yield
-    except failures as error:
-        cause: BaseException = error
-        if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
-            cause = error.orig
-        reason = (" ".join(masked(str(cause)).split()) or type(cause).__name__)[:300]
-        raise TrackingError(
-            f"{what} must answer and be writable, however: {reason} ({masked(uri)})"
-        ) from error
+    return OSError, ImportError, requests.RequestException, sqlalchemy.exc.SQLAlchemyError
+
+
+def reason(error: BaseException, uri: str) -> str:
+    """What went wrong at a store, in one line without its password."""
+    import requests
+    import sqlalchemy
+
+    cause = error
+    for each in chain(error):
+        # MLflow's error of a database holds SQLAlchemy's whole one, statement and values; that of
+        # a server is wrapped four times, and begins with what was asked.
+        if isinstance(each, sqlalchemy.exc.DBAPIError):
+            cause = each.orig or each
+        elif isinstance(each, requests.RequestException):
+            cause = each if isinstance(each, requests.HTTPError) else list(chain(each))[-1]
+            break
+    return (" ".join(masked(str(cause), uri).split()) or type(cause).__name__)[:300]
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def runs_page(experiment_id: str, view: str | None) -> str:

@@ -63,6 +63,7 @@ from pipeline.results import (
 )
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.space import Hyperparameters
+from pipeline.store import StoreLostError
 from pipeline.tracking import Opened
 from pipeline.tracking.registry import Registration
 from pipeline.weights import weights_file
@@ -155,6 +156,7 @@ def run_study(
         ConfigError: The data cannot be trained on, the store cannot be written to, or a resumed
             study is not the one that began.
         StudyError: More trials raised than may, or not even one fits into memory.
+        StoreLostError: The store went away for good. What ended is kept for a resume.
     """
     start_writer()
     if data is not None:
@@ -199,8 +201,7 @@ def run_study(
             recorder.drop()
             raise
         except BaseException as error:
-            # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on.
-            _close(recorder, "failed" if isinstance(error, Exception) else "interrupted")
+            _close(recorder, error)
             raise
     return StudyResult(
         record=end.record,
@@ -251,7 +252,7 @@ def searched(
                 if isinstance(error, TrainingError):
                     error.suspects = search.suspects()
                 # What has ended is told; what was in training stays asked, to be trained again.
-                search.close()
+                search.close(hurry=_in_a_hurry(error))
                 raise
         return search
 
@@ -280,14 +281,23 @@ def _remedied(
     return config
 
 
-def _close(recorder: Recorder, state: str) -> None:
-    """Closes the parent run of a study that was cut off."""
+def _close(recorder: Recorder, error: BaseException) -> None:
+    """Ends a study that was cut off: what could not be written is kept for a resume."""
+    # What is no Exception is an interrupt: Ctrl-C, or a signal that cli hands on.
+    state = "failed" if isinstance(error, Exception) else "interrupted"
     try:
         with suppress(Exception):  # the first error is the one to hear of
-            recorder.finish(state)
+            recorder.keep_unwritten(hurry=_in_a_hurry(error))
+        with suppress(Exception):
+            recorder.give_up(state)
     except KeyboardInterrupt:
         recorder.drop()
         raise
+
+
+def _in_a_hurry(error: BaseException) -> bool:
+    """Whether a person waits for the end, or the store is away."""
+    return not isinstance(error, Exception) or isinstance(error, StoreLostError)
 
 
 @dataclass(frozen=True)
@@ -354,7 +364,7 @@ class Search:
         with in_training():
             self.trainer.begin_epoch()
         # While other processes train: what can be done without them.
-        if self.recorder.look():
+        if self.recorder.look() or len(self.ended) > self._backlog:
             self._hand_over()
             self.settle()
         with self.timed("train"), in_training():
@@ -392,7 +402,7 @@ class Search:
 
     def settle(self, wait_for_all: bool = False) -> None:
         """Tells the journal of trials whose runs are finished, in the order of their ends."""
-        most = 0 if wait_for_all else BACKLOG * self.trainer.n_slots
+        most = 0 if wait_for_all else self._backlog
         while self.written and (self.written[0][1].done() or len(self.written) > most):
             trial, written = self.written[0]
             with self.timed("track"):
@@ -410,12 +420,22 @@ class Search:
                 trial = self.ended.popleft()
                 self.written.append((trial, self.recorder.log(trial, weights_file(trial.result))))
 
-    def close(self) -> None:
-        """After an error: tells what can be told, gives up what cannot be written."""
+    def close(self, hurry: bool) -> None:
+        """After an error: tells what can be told; what cannot be written is kept for a resume."""
+        try:
+            with suppress(Exception):
+                if self.recorder.wait_to_open():
+                    self._hand_over()
+        finally:
+            self.recorder.keep_unwritten(hurry)
         with suppress(Exception):
-            self._hand_over()
-            self.settle(wait_for_all=True)
-        self.recorder.abandon([written for _, written in self.written])
+            while self.written:
+                trial, written = self.written.popleft()
+                self.sampling.record(trial.number, trial.result, written.result(timeout=0))
+
+    @property
+    def _backlog(self) -> int:
+        return BACKLOG * self.trainer.n_slots
 
     def recover(self, *, again: bool = False) -> None:
         """Takes up a study that was cut off: it begins anew, and what ended is played back.

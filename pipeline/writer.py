@@ -31,7 +31,12 @@ def submit(
 
 def discard() -> None:
     """Ends the process at once, whatever it is at: nothing of it is wanted any more."""
-    _executor().shutdown(wait=True, kill_workers=True)
+    executor = _executor()
+    # loky would tell those that were cancelled of the end, too, and fail.
+    for number, item in list(executor._pending_work_items.items()):
+        if item.future.cancelled():
+            executor._pending_work_items.pop(number, None)
+    executor.shutdown(wait=True, kill_workers=True)
 
 
 def _executor() -> Any:

@@ -67,6 +67,24 @@ BAD_INPUT = {
     "no rows to train on": (["study.toml", "--set", "data.test_size=0.9"], "{base}", "test_size"),
     "unknown device": (["study.toml", "--device", "tpu"], "{base}", "training.device"),
     "unreachable store": (["study.toml"], "{base}", "tracking store"),
+    "a long value": (
+        ["study.toml", "--set", f"search.pruner='{'x' * 10_000}'"],
+        "{base}",
+        "pruner",
+    ),
+    "a long option": (["study.toml", f"--{'x' * 10_000}"], "{base}", "unrecognized arguments"),
+    "a long value that is no TOML": (["study.toml", "--set", f"seed={'x' * 10_000}"], "", "TOML"),
+    "a password": (
+        ["study.toml", "--data", "https://me:s3cret word@h/x.csv"],
+        "{base}",
+        "me:***@h",
+    ),
+    "a password in a file's name": (
+        ["study.toml", "--data", "csv:https://me:s3cret@word@h/x.csv"],
+        "{base}",
+        "me:***@h/x.csv",
+    ),
+    "a password in an option": (["study.toml", "--x=http://me:s3cret@h"], "{base}", "me:***@h"),
 }
 
 
@@ -96,6 +114,8 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     errors = capfd.readouterr().err
     assert code == 2, errors
     assert len(errors.splitlines()) == 1, errors
+    assert len(errors) < 1200
+    assert "s3cret" not in errors
     assert place in errors
     assert set(tmp_path.iterdir()) == before
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +151,23 @@ def test_a_resumed_sampler_asks_what_an_undisturbed_one_would(tmp_path: Path) ->
     again = opened(tmp_path / "journal")
     again.recover()
     assert search_with(again, 60) == undisturbed
+
+
+def test_a_full_disk_leaves_no_part_of_a_line_in_the_journal(tmp_path: Path) -> None:
+    """The file may grow by 40 bytes more: the kernel says so in the middle of a line."""
+    source, _ = search(tmp_path, 3)
+    journal = tmp_path / "journal"
+    before = journal.read_bytes()
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
+    try:
+        with pytest.raises(OSError, match="large"):
+            source.ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert journal.read_bytes() == before
+    again = opened(journal)
+    again.recover()
+    assert again.n_asked_before == 3

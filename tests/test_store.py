@@ -22,10 +22,38 @@ from pipeline.store import ui_command_and_link as ui
         ("could not connect to http://a:b@c.", "could not connect to http://a:***@c."),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+        ("postgresql://me:s@cr@et@host/db", "postgresql://me:***@host/db"),
+        (
+            "http://me:sec ret@host and http://you:other@there",
+            "http://me:***@host and http://you:***@there",
+        ),
+        ("mysql+pymysql://me:a:b/c@host/db", "mysql+pymysql://me:***@host/db"),
+        ("http://:token@host", "http://:***@host"),
+        ("csv:/folder/https:/me:secret@host/x.csv", "csv:/folder/https:/me:***@host/x.csv"),
+        ("no http://host:5000 for me@there", "no http://host:5000 for me@there"),
+        ("http://me:5000secret@host:5000/", "http://me:***@host:5000/"),
     ],
 )
 def test_passwords_are_never_shown(uri: str, shown: str) -> None:
     assert masked(uri) == shown
+
+
+def test_what_mlflow_was_given_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "open sesame")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-1234")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://me:p%40ssword@host/db")
+    told = "open sesame, tok-1234, p%40ssword and p@ssword were refused"
+    assert masked(told) == "***, ***, *** and *** were refused"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:pass/word@127.0.0.1:9", "http://me:1234/pass@h", "postgresql://me:x y z@"]
+)
+def test_an_error_that_quotes_an_address_has_lost_its_password(uri: str) -> None:
+    password = uri.split(":")[2].rpartition("@")[0]
+    with pytest.raises(TrackingError) as caught, named_failure(uri):
+        raise OSError(f"cannot parse {uri}: {password} is no port, nor {uri.rpartition('//')[2]}")
+    assert password not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:////a/b.db", "postgresql://h/d"])

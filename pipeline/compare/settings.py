@@ -8,7 +8,7 @@ from pipeline.compare.sides import Side
 
 # A study's name says which one it is, not what was done; how many trials may raise, nothing of
 # those that did not.
-NO_SETTING = {"study.name", "study.search.max_failures"}
+NO_SETTING = {"study.name", "study.search.max_failures", "study.tracking.give_up_after"}
 
 
 def differences(sides: Sequence[Side]) -> dict[str, list[str | None]]:

@@ -96,10 +96,8 @@ def confirm(
             stage.write_all()
     except BaseException:
         with suppress(Exception):  # the first error is the one to hear of
-            stage.write_all()
+            stage.hand_over()
         raise
-    finally:
-        recorder.abandon([future for _, future in stage.written])
     rows = recorder.opened().record.params
     return Confirmation(
         finalists=finalists,
@@ -160,14 +158,15 @@ class _Stage:
         )
         self._settle(wait=len(self.ended) >= MOST_WAITING)
         if not self.written:
-            self._hand_over()
+            self.hand_over()
 
     def write_all(self) -> None:
         """Hands over the rest, and waits until all runs stand."""
-        self._hand_over()
+        self.hand_over()
         self._settle(wait=True)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Gives to the recorder what has ended: it writes it, or keeps it for a resume."""
         if self.ended:
             written = self._recorder.log_runs([replicate_run(each) for each in self.ended])
             self.written.append((self.ended, written))

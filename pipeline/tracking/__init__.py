@@ -6,12 +6,13 @@ study runs: the training process hands over and waits (`recorder`).
 `client` is the way to the store, `opening` begins or takes up a study there, `finding` finds it,
 `view` prepares what the UI shows of it, `writing` writes runs (`transaction`: as one database
 transaction), `reading` reads them back, `recovery` does so after a fault, `registry` is the model
-registry.
+registry. `patience` waits for a store that went away.
 """
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri
 from pipeline.tracking.finding import close_adopted
 from pipeline.tracking.opening import Opened, get_ready, open_study, warm_up
+from pipeline.tracking.patience import Patience
 from pipeline.tracking.reading import (
     LoggedTraining,
     read_model,
@@ -19,7 +20,7 @@ from pipeline.tracking.reading import (
     read_training,
     read_weights,
 )
-from pipeline.tracking.recovery import recover_study
+from pipeline.tracking.recovery import deliver, recover_study
 from pipeline.tracking.writing import (
     close_study,
     delete_runs,
@@ -32,9 +33,11 @@ __all__ = [
     "LoggedTraining",
     "Opened",
     "Parent",
+    "Patience",
     "close_adopted",
     "close_study",
     "delete_runs",
+    "deliver",
     "download",
     "get_ready",
     "log_file",

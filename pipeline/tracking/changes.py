@@ -1,6 +1,7 @@
 """Owns what may be another when a study is resumed: what always may, what on request, what never.
 
-- Always: how many trials, how many at once, how many may raise, everything of the confirmation.
+- Always: how many trials, how many at once, how many may raise, everything of the confirmation,
+  how long a store is waited for.
   Also Python and MLflow, with a note: neither computes.
 - On request (`accept_changes`): a pruner, and a space that has become wider, as what was asked for
   lies within it and what ended stands. A hyperparameter that was fixed stays so: no trial in flight
@@ -30,7 +31,11 @@ PACKAGE = "regularization-study"
 DECIDING = ("torch", "numpy", "pandas", "scikit-learn", "optuna", PACKAGE)
 RECORDED = ("python", "mlflow", *DECIDING)
 
-FREE: Any = {"search": {"n_trials", "population", "max_failures"}, "confirm": True}
+FREE: Any = {
+    "search": {"n_trials", "population", "max_failures"},
+    "confirm": True,
+    "tracking": True,
+}
 
 
 def version_tags() -> dict[str, str]:

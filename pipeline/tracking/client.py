@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.store import TrackingError, absolute_uri, named_failure, sqlite_file
+from pipeline.store import TrackingError, absolute_uri, masked, named_failure, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,9 +100,12 @@ _identities: dict[str, tuple[int, int]] = {}
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> MlflowClient:
-    # Two lines on making a database would be all that --quiet and bad input are not to print.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Two lines on making a database would be all that --quiet and bad input are not to print; what
+    # fails is raised, and need not be printed with all that led to it as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Nor is the address of every run of a server.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -119,7 +122,9 @@ def require_store(uri: str) -> None:
     """A store that is only read must be there: MLflow would make an empty one."""
     path = sqlite_file(uri)
     if path is not None and not path.is_file():
-        raise TrackingError(f"a tracking store must exist, however: {uri} (MLFLOW_TRACKING_URI)")
+        raise TrackingError(
+            f"a tracking store must exist, however: {masked(uri)} (MLFLOW_TRACKING_URI)"
+        )
 
 
 def get_run(client: MlflowClient, run_id: str) -> Run:
@@ -157,15 +162,15 @@ def children_of(client: MlflowClient, parent: Parent) -> list[Run]:
 
 def download(uri: str, run_id: str, path: str) -> bytes:
     """One artifact's bytes."""
-    from mlflow.artifacts import download_artifacts
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     # A bar per file of a few kilobytes would be all that a person sees.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own `download_artifacts` takes a lost answer for a file that is not there.
+    address = client_of(uri).get_run(run_id).info.artifact_uri
+    repository = get_artifact_repository(address, tracking_uri=uri)
     with tempfile.TemporaryDirectory() as folder:
-        local = download_artifacts(
-            run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri
-        )
-        return Path(local).read_bytes()
+        return Path(repository.download_artifacts(path, folder)).read_bytes()
 
 
 def log_file(run_id: str, name: str, content: bytes) -> None:

@@ -38,9 +38,10 @@ def locked_newest(client: MlflowClient, config: StudyConfig, adopts: str | None)
         ConfigError: Another process is at the study.
     """
     for run in _open_ones(client, config, adopts):
-        if JOURNAL_TAG not in run.data.tags:
+        claim = run.data.tags[CLAIM_TAG]
+        if JOURNAL_TAG not in run.data.tags and not locks.is_ours(claim):
             # Somebody has begun the study that would be resumed in a moment.
-            locks.require_free(run.data.tags[CLAIM_TAG])
+            locks.require_free(claim)
     found = _newest(client, config, adopts)
     while found is not None:
         journal = found.data.tags[JOURNAL_TAG]

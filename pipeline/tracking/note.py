@@ -6,6 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
+from pipeline.tracking.patience import patience_with
 from pipeline.tracking.view import NOTE_TAG, links
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def describe_experiment(client: MlflowClient, experiment_id: str, note: str) -> 
         # Both, and before the text: a program that dies in between leaves one that is known.
         client.set_experiment_tag(experiment_id, OWN_TAG, f"{_digest(note)} {_digest(before)}")
         client.set_experiment_tag(experiment_id, NOTE_TAG, note)
-    except Exception:
+    except Exception as error:
+        if patience_with(error):
+            raise
         logger.debug("experiment %s was not described", experiment_id, exc_info=True)
         return False
     return True

@@ -20,7 +20,7 @@ from pipeline.config import ConfigError, StudyConfig, parse_logged_config
 from pipeline.contents import STUDY_FILE, Description, learning_curve_figure
 from pipeline.journal import journals_of
 from pipeline.results import StudyRecord
-from pipeline.store import TrackingError, folder_of, impatient, masked, probe, sqlite_file
+from pipeline.store import TrackingError, folder_of, masked, probe, sqlite_file
 from pipeline.tracking.changes import CHANGES_TAG, changes, version_tags
 from pipeline.tracking.client import (
     PARENT_TAG,
@@ -31,6 +31,7 @@ from pipeline.tracking.client import (
     client_of,
     context_tags,
     log_files,
+    quoted,
     tracking_uri,
 )
 from pipeline.tracking.finding import (
@@ -42,6 +43,7 @@ from pipeline.tracking.finding import (
     parents_of,
 )
 from pipeline.tracking.origin import ORIGIN_TAGS, origin_tags
+from pipeline.tracking.patience import Outage, Patience, patience_with
 from pipeline.tracking.reading import study_config, study_record
 from pipeline.tracking.view import save_views
 from pipeline.tracking.writing import artifact_root, close_study
@@ -103,40 +105,59 @@ def open_study(
         ConfigError: A resumed study or its data changed since, or another process is at it.
     """
     caller.take_place()
-    uri = tracking_uri()
-    with at_store(uri), impatient():
-        probe(uri)
+    uri, patience = tracking_uri(), config.tracking.give_up_after
+    # A store that never answered is a wrong address; one that did is waited for.
+    with at_store(uri):
+        probe(uri, patience)
+    Outage.end()
+    # Of a study that begins, the same however often that is tried. Not named after the run: the
+    # lock beside it is to be held before there is one.
+    journal = str(folder_of(uri) / "journals" / f"{uuid.uuid4().hex}.journal")
+    wanted = _Wanted(config, description, caller.adopts, resume, accept_changes, journal)
+    return Patience(patience, uri)(_open, uri, wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a study is to be opened with: `open_study`'s arguments, and a journal for a new one."""
+
+    config: StudyConfig
+    description: Description
+    adopts: str | None
+    resume: bool
+    accept_changes: bool
+    journal: str
+
+
+def _open(uri: str, wanted: _Wanted) -> Opened:
+    """May be called again where the store went away: it goes on with what was begun."""
+    with at_store(uri):
         _create_database(uri)
         client = client_of(uri)
         # Of an earlier study of this process: the commit and the store may be others by now.
         context_tags.cache_clear()
         artifact_root.cache_clear()
-        close_abandoned(client, config, caller.adopts)
-        opened = None
-        if resume:
-            opened = _resume(client, config, description, caller.adopts, accept_changes)
-        opened = opened or _start(client, config, description, caller.adopts)
+        close_abandoned(client, wanted.config, wanted.adopts)
+        opened = (_resume(client, wanted) if wanted.resume else None) or _start(client, wanted)
         try:
-            return replace(opened, view=save_views(client, opened.parent.experiment_id, config))
-        except Exception:
-            _give_up(opened.parent, opened.journal)
+            view = save_views(client, opened.parent.experiment_id, wanted.config)
+            return replace(opened, view=view)
+        except Exception as error:
+            _give_up(opened.parent, opened.journal, error)
             raise
 
 
-def _start(
-    client: MlflowClient, config: StudyConfig, description: Description, adopted: str | None
-) -> Opened:
-    # Not named after the run: the lock beside it is to be held before there is one.
-    journal = str(folder_of(client.tracking_uri) / "journals" / f"{uuid.uuid4().hex}.journal")
+def _start(client: MlflowClient, wanted: _Wanted) -> Opened:
+    adopted, journal, description = wanted.adopts, wanted.journal, wanted.description
     locks.take_as_writer(journal)
     try:
         if adopted is None:
-            run = _open_run(client, config, journal)
+            run = _open_run(client, wanted.config, journal)
         else:
             run = client.get_run(adopted)
-            _claim(client, adopted, config, journal)
-    except Exception:
-        locks.let_go(locks.writer_lock(journal))
+            _claim(client, adopted, wanted.config, journal)
+    except Exception as error:
+        _let_go(journal, error)
         raise
     parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
     try:
@@ -145,19 +166,14 @@ def _start(
         # Before anything can be in the journal: whenever the program dies, it is found.
         client.set_tag(parent.run_id, JOURNAL_TAG, journal)
         record = study_record(client, client.get_run(parent.run_id), ())
-    except Exception:
-        _give_up(parent, journal)
+    except Exception as error:
+        _give_up(parent, journal, error)
         raise
     return Opened(parent, record, journal, resumed=False)
 
 
-def _resume(
-    client: MlflowClient,
-    config: StudyConfig,
-    description: Description,
-    opened: str | None,
-    accept_changes: bool,
-) -> Opened | None:
+def _resume(client: MlflowClient, wanted: _Wanted) -> Opened | None:
+    config, description, opened = wanted.config, wanted.description, wanted.adopts
     run = locked_newest(client, config, opened)
     if run is None:
         _refuse_orphan(client, config)
@@ -165,7 +181,7 @@ def _resume(
     journal, experiment_id = run.data.tags[JOURNAL_TAG], run.info.experiment_id
     parent = Parent(client.tracking_uri, experiment_id, opened or run.info.run_id)
     try:
-        accepted, noted = _changes(client, run, description, accept_changes)
+        accepted, noted = _changes(client, run, description, wanted.accept_changes)
         # A resume that was cut off may have moved some of the children to a run of its own.
         parents = parents_of(client, experiment_id, journal)
         children = [
@@ -181,8 +197,8 @@ def _resume(
                 "a study that ended with a confirmation must be resumed with one, "
                 "however: 0 (confirm.replicates)"
             )
-    except Exception:
-        locks.let_go(locks.writer_lock(journal))
+    except Exception as error:
+        _let_go(journal, error)
         raise
     try:
         if opened is None:
@@ -203,8 +219,8 @@ def _resume(
                 client.delete_run(each.info.run_id)
         _note_changes(client, parent.run_id, run.data.tags, accepted)
         record = study_record(client, client.get_run(parent.run_id), ())
-    except Exception:
-        _give_up(parent, journal)
+    except Exception as error:
+        _give_up(parent, journal, error)
         raise
     resumed, notes = exists or bool(children), (*accepted, *noted)
     return Opened(parent, record, journal, resumed=resumed, notes=notes)
@@ -226,10 +242,17 @@ def _claim(client: MlflowClient, run_id: str, config: StudyConfig, journal: str)
     client.set_tag(run_id, CLAIM_TAG, journal)
 
 
-def _give_up(parent: Parent, journal: str) -> None:
+def _give_up(parent: Parent, journal: str, error: Exception) -> None:
+    if patience_with(error):
+        return  # the next try goes on with what this one began
     with suppress(Exception):  # the first error is the one to hear of
         close_study(parent, "failed")
-    locks.let_go(locks.writer_lock(journal))
+    _let_go(journal, error)
+
+
+def _let_go(journal: str, error: Exception) -> None:
+    if not patience_with(error):
+        locks.let_go(locks.writer_lock(journal))
 
 
 def _describe(
@@ -305,7 +328,11 @@ def _open_run(client: MlflowClient, config: StudyConfig, journal: str) -> Run:
     experiment_id = found.experiment_id if found else client.create_experiment(name)
     # From its first moment: whoever finds it can tell whether the program that made it lives.
     tags = {**context_tags(), CLAIM_TAG: journal, "study.state": "running"}
-    return client.create_run(experiment_id, tags=tags, run_name=config.name)
+    # A try before this one may have made it, and not heard of that.
+    begun = client.search_runs([experiment_id], f"tags.`{CLAIM_TAG}` = {quoted(journal)}")
+    return next(iter(begun), None) or client.create_run(
+        experiment_id, tags=tags, run_name=config.name
+    )
 
 
 def _create_database(uri: str) -> None:

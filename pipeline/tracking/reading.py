@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from pipeline.results import (
     TrialState,
 )
 from pipeline.space import Hyperparameters, Regularization
-from pipeline.store import TrackingError
+from pipeline.store import TrackingError, masked
 from pipeline.tracking.client import (
     PARENT_TAG,
     Parent,
@@ -45,6 +44,7 @@ from pipeline.tracking.client import (
     tracking_uri,
 )
 from pipeline.tracking.origin import read_origin
+from pipeline.tracking.patience import patience_with
 from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def read_study(run_id: str, uri: str | None = None) -> StudyRecord:
         client = client_of(uri)
         run = get_run(client, run_id)
         if "study.state" not in run.data.tags:
-            raise TrackingError(f"a run must be a study's parent run, however: {run_id} ({uri})")
+            raise TrackingError(
+                f"a run must be a study's parent run, however: {run_id} ({masked(uri)})"
+            )
         parent = Parent(uri, run.info.experiment_id, run_id)
         ended = [
             child for child in children_of(client, parent) if child.info.status in STATUS.values()
@@ -157,9 +159,12 @@ def read_weights(uri: str, run_ids: Sequence[str]) -> dict[str, bytes]:
 
     found = {}
     for run_id in run_ids:
-        # Weights are the first that a person deletes to save space.
-        with suppress(MlflowException, OSError):
+        try:
             found[run_id] = download(uri, run_id, WEIGHTS_FILE)
+        except (MlflowException, OSError) as error:
+            # Weights are the first that a person deletes to save space.
+            if patience_with(error):
+                raise
     return found
 
 
@@ -270,7 +275,9 @@ def _with_study(uri: str, run_id: str) -> tuple[Run, Run, StudyConfig]:
     run = get_run(client_of(uri), run_id)
     parent_id = run.data.tags.get(PARENT_TAG)
     if parent_id is None or not {"trial.number", "replicate"} & run.data.tags.keys():
-        raise TrackingError(f"a run must be a trial's or a replicate's, however: {run_id} ({uri})")
+        raise TrackingError(
+            f"a run must be a trial's or a replicate's, however: {run_id} ({masked(uri)})"
+        )
     return run, client_of(uri).get_run(parent_id), study_config(uri, parent_id)
 
 

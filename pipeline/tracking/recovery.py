@@ -1,17 +1,34 @@
-"""Owns what a resume finds in the store: runs that ended stand, what was cut off goes."""
+"""Owns what a resume finds: runs that ended stand or are delivered, what was cut off goes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contents import STATUS
 from pipeline.results import StudyRecord
+from pipeline.spool import clear, drop, kept
 from pipeline.tracking.client import Parent, children_of, client_of
 from pipeline.tracking.reading import read_study
+from pipeline.tracking.writing import write_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+def deliver(parent: Parent, spool: Path) -> int:
+    """Writes the runs that a start before this one could not write; returns how many.
+
+    It may be cut off at any moment: a run that stands is not written again.
+    """
+    count = 0
+    for entry, run in kept(spool):
+        write_runs(parent, [run])
+        drop(entry)
+        count += 1
+    clear(spool)
+    return count
 
 
 def recover_study(parent: Parent, run_ids: Mapping[int, str]) -> StudyRecord:

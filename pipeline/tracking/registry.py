@@ -24,8 +24,9 @@ from pipeline.champion.folder import Network, write_champion
 from pipeline.champion.notes import notes
 from pipeline.contents import PREPROCESSING_FILE
 from pipeline.data import Preprocessing, Task
-from pipeline.store import TrackingError, impatient, named_failure
+from pipeline.store import StoreLostError, TrackingError
 from pipeline.tracking.client import Parent, client_of
+from pipeline.tracking.patience import Patience, patience_with
 from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ DATA_TAG = "data.digest"
 LOSS_TAG = "val_loss"
 DIGEST_TAG = "model.digest"
 VERSIONS_TAG = "mlflow.modelVersions"
+# Seconds to wait for a registry that is no part of the tracking store.
+STRANGER = 5
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def get_ready() -> None:
     import mlflow.pyfunc  # noqa: F401
 
 
-def register_champion(parent: Parent, champion: Champion, promote: bool = False) -> Registration:
+def register_champion(
+    parent: Parent, champion: Champion, promote: bool = False, patience: float = 0
+) -> Registration:
     """Logs a champion to its study's run and registers it under the study's name.
 
     Once: the same networks of the same run are the same version, however often they come. It takes
@@ -74,31 +79,27 @@ def register_champion(parent: Parent, champion: Champion, promote: bool = False)
         parent: The study's run.
         champion: It.
         promote: Give it the alias in any case.
+        patience: Seconds to wait for a store that goes away, and for the registry it holds.
 
     Returns:
         What became of it. A registry that cannot be used is no error: the study stands without.
     """
-    from mlflow.exceptions import MlflowException
-
     # A bar for each folder, and that an example is looked at, is nothing to tell.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     name, client = model_name(champion.study), client_of(parent.uri)
     registry = str(client._registry_uri)
     try:
-        with named_failure(parent.uri, MlflowException):
-            model = _logged_model(client, parent, champion)
-    except TrackingError as error:
+        model = Patience(patience, parent.uri)(_logged_model, client, parent, champion)
+    except (TrackingError, StoreLostError) as error:
         return Registration(name, None, False, f"The champion could not be logged: {error}")
     try:
-        with named_failure(registry, MlflowException, what="the model registry"):
-            with impatient():
-                _ensure_registered_model(client, name)
-            version = _version(client, name, parent, champion, model)
-            holder = _better_holder(client, name, version, champion)
-            if holder is None or promote:
-                client.set_registered_model_alias(name, ALIAS, version.version)
-    except TrackingError as error:
+        # A registry of its own may never have been there: that is found out in seconds.
+        patience = patience if registry == parent.uri else min(patience, STRANGER)
+        version, holder = Patience(patience, registry, "the model registry")(
+            _register, client, name, parent, champion, model, promote
+        )
+    except (TrackingError, StoreLostError) as error:
         note = f"The champion is logged (models:/{model.model_id}), but not registered: {error}"
         return Registration(name, None, False, note)
     note = f"The champion is version {version.version} of the registered model {name!r}"
@@ -112,6 +113,23 @@ def register_champion(parent: Parent, champion: Champion, promote: bool = False)
         "(--promote gives it the alias)."
     )
     return Registration(name, int(version.version), False, note)
+
+
+def _register(
+    client: MlflowClient,
+    name: str,
+    parent: Parent,
+    champion: Champion,
+    model: LoggedModel,
+    promote: bool,
+) -> tuple[ModelVersion, ModelVersion | None]:
+    """The champion's version, and the one that it leaves the alias to."""
+    _ensure_registered_model(client, name)
+    version = _version(client, name, parent, champion, model)
+    holder = _better_holder(client, name, version, champion)
+    if holder is None or promote:
+        client.set_registered_model_alias(name, ALIAS, version.version)
+    return version, holder
 
 
 def model_name(study: str) -> str:
@@ -134,10 +152,13 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
         loader = write_code(code)
         digest = _digest_of(data, code)
         condition = f"source_run_id = '{parent.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
-        for found in client.search_logged_models([parent.experiment_id], condition):
+        known = client.search_logged_models([parent.experiment_id], condition)
+        for found in known:
             if found.status == "READY":
                 return found
-        model = client.create_logged_model(
+        # One that is pending was begun by a try whose answer was lost, or by a start that was.
+        pending = next((found for found in known if found.status == "PENDING"), None)
+        model = pending or client.create_logged_model(
             parent.experiment_id,
             name=ALIAS,
             source_run_id=parent.run_id,
@@ -148,9 +169,10 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
             _save(saved, model, champion, networks, data, code, loader)
             client.log_model_artifacts(model.model_id, str(saved))
             client.log_outputs(parent.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        except BaseException:
-            with suppress(Exception):  # the first error is the one to hear of
-                client.finalize_logged_model(model.model_id, "FAILED")
+        except BaseException as error:
+            if not patience_with(error):
+                with suppress(Exception):  # the first error is the one to hear of
+                    client.finalize_logged_model(model.model_id, "FAILED")
             raise
     return client.finalize_logged_model(model.model_id, "READY")
 

@@ -8,7 +8,7 @@ by one statement a table. This file knows SQLAlchemy; which tables they are, it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy
@@ -44,6 +44,25 @@ class Tables(NamedTuple):
             set(table.columns.keys()) == columns
             for table, columns in zip(self, expected, strict=True)
         )
+
+
+def find_runs(session: Session, tables: Tables, tag: str, values: Sequence[str]) -> dict[str, str]:
+    """The runs that stand already, by the value of a tag that no two have.
+
+    Args:
+        session: It.
+        tables: Where to look.
+        tag: Its key.
+        values: Those that are looked for.
+    """
+    runs, tags = tables.runs, tables.tags
+    wanted = sqlalchemy.select(tags.c.value, tags.c.run_uuid).where(
+        tags.c.key == tag,
+        tags.c.value.in_(values),
+        tags.c.run_uuid == runs.c.run_uuid,
+        runs.c.lifecycle_stage == "active",
+    )
+    return {row.value: row.run_uuid for row in session.execute(wanted)}
 
 
 def insert_run(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.space import Regularization
 from pipeline.store import TRIALS_VIEW, is_server, runs_page
 from pipeline.tracking.client import milliseconds
+from pipeline.tracking.patience import patience_with
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,7 +95,9 @@ def save_views(client: MlflowClient, experiment_id: str, config: StudyConfig) ->
                 client.set_experiment_tag(experiment_id, key, saved)
         if not tags.get(NOTE_TAG, "").strip():
             client.set_experiment_tag(experiment_id, NOTE_TAG, links(experiment_id, saved=True))
-    except Exception:
+    except Exception as error:
+        if patience_with(error):
+            raise
         logger.debug("no view was saved in experiment %s", experiment_id, exc_info=True)
         return False
     return True

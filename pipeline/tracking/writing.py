@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING
 
-from pipeline.contents import EndedRun, FinishedTrial, trial_run
+from pipeline.contents import STATUS, EndedRun, FinishedTrial, trial_run
 from pipeline.tracking.client import (
     PARENT_TAG,
     Parent,
+    children_of,
     client_of,
     context_tags,
     folder_of,
     log_files,
     milliseconds,
+    quoted,
 )
 from pipeline.tracking.note import describe_experiment
+from pipeline.tracking.patience import patience_with
 from pipeline.tracking.view import NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     from pipeline.tracking.transaction import Tables
 
 METRICS_PER_BATCH = 1000
+
+# What tells whether a run was written before: creating one is nothing that can be repeated.
+WRITE_TAG = "study.write"
 
 PARENT_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
@@ -44,9 +52,12 @@ def write_trial(parent: Parent, trial: FinishedTrial, weights: bytes) -> str:
 
 
 def write_runs(parent: Parent, runs: Sequence[EndedRun]) -> list[str]:
-    """Writes child runs from their creation to their end; returns their ids, in order."""
+    """Writes child runs from their creation to their end; returns their ids, in order.
+
+    What was written before, wholly or in part, is not written twice.
+    """
     common = {PARENT_TAG: parent.run_id, **context_tags()}
-    runs = [replace(run, tags={**common, **run.tags}) for run in runs]
+    runs = [replace(run, tags={**common, WRITE_TAG: run.write, **run.tags}) for run in runs]
     client = client_of(parent.uri)
     store = _database(client)
     if store is not None:
@@ -63,10 +74,15 @@ def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedR
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
     from mlflow.utils.uri import append_to_uri_path
 
-    from pipeline.tracking.transaction import insert_run
+    from pipeline.tracking.transaction import find_runs, insert_run
 
-    tables, run_ids = known_tables(), [uuid.uuid4().hex for _ in runs]
+    tables = known_tables()
     assert tables is not None  # or `_database` had told no store
+    with store.ManagedSessionMaker() as session:
+        known = find_runs(session, tables, WRITE_TAG, [run.write for run in runs])
+    all_ids = [known.get(run.write) or uuid.uuid4().hex for run in runs]
+    new = [run.write not in known for run in runs]
+    runs, run_ids = list(compress(runs, new)), list(compress(all_ids, new))
     root = artifact_root(store, parent.experiment_id)
     places = [append_to_uri_path(root, each, store.ARTIFACTS_FOLDER_NAME) for each in run_ids]
     for run, place in zip(runs, places, strict=True):
@@ -92,16 +108,20 @@ def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedR
                 artifact_uri=place,
                 columns={**columns, "user_id": run.tags.get(MLFLOW_USER, "unknown")},
             )
-    return run_ids
+    return all_ids
 
 
 def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun) -> str:
     """The way of a store behind a server, or of one whose tables are not known."""
     from mlflow.entities import Param
 
-    run_id: str = client.create_run(
+    found = find_run(client, parent.experiment_id, run.write)
+    if found is not None and found.info.status in STATUS.values():
+        return str(found.info.run_id)
+    started = found or client.create_run(
         parent.experiment_id, start_time=run.started, tags=dict(run.tags), run_name=run.name
-    ).info.run_id
+    )
+    run_id: str = started.info.run_id
     try:
         # First the files: to place them MLflow reads the run back, with all metrics it has by then.
         if run.files:
@@ -111,12 +131,20 @@ def _write_by_client(client: MlflowClient, parent: Parent, run: EndedRun) -> str
         client.log_batch(run_id, metrics=metrics[:METRICS_PER_BATCH], params=params)
         for start in range(METRICS_PER_BATCH, len(metrics), METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    except BaseException:
-        client.set_terminated(run_id, "FAILED")
-        client.delete_run(run_id)
+    except BaseException as error:
+        if not patience_with(error):  # else it is found and filled by the next try
+            with suppress(Exception):  # the first error is the one to hear of
+                client.set_terminated(run_id, "FAILED")
+                client.delete_run(run_id)
         raise
     client.set_terminated(run_id, run.status, run.ended)
     return run_id
+
+
+def find_run(client: MlflowClient, experiment_id: str, write: str) -> Run | None:
+    """The run of a try before this one, whose answer was lost."""
+    condition = f"tags.`{WRITE_TAG}` = {quoted(write)}"
+    return next(iter(client.search_runs([experiment_id], condition, max_results=1)), None)
 
 
 def _database(client: MlflowClient) -> SqlAlchemyStore | None:
@@ -158,6 +186,16 @@ def delete_runs(parent: Parent, run_ids: Sequence[str]) -> None:
         client_of(parent.uri).delete_run(run_id)
 
 
+def _remove_unfinished(client: MlflowClient, parent: Parent) -> None:
+    """Of a request whose answer came too late, a server may have made a run that nobody knows."""
+    if _database(client) is not None:
+        return  # there is no run there but whole ones
+    for run in children_of(client, parent):
+        if run.info.status not in STATUS.values():
+            client.set_terminated(run.info.run_id, "FAILED")
+            client.delete_run(run.info.run_id)
+
+
 def close_study(
     parent: Parent,
     state: str,
@@ -166,6 +204,7 @@ def close_study(
     note: str = "",
     tags: Mapping[str, str] | None = None,
     experiment_note: str = "",
+    now: int | None = None,
 ) -> None:
     """Closes the parent run, however the study ended.
 
@@ -177,8 +216,9 @@ def close_study(
         note: The run's description, in markdown.
         tags: Of the whole study.
         experiment_note: The experiment's description, likewise.
+        now: The time, in milliseconds since 1970: whoever tries again says the same one.
     """
-    client, run_id, now = client_of(parent.uri), parent.run_id, milliseconds()
+    client, run_id, now = client_of(parent.uri), parent.run_id, now or milliseconds()
     if metrics:
         entities = [_metric(key, value, now, 0) for key, value in metrics.items()]
         client.log_batch(run_id, metrics=entities)
@@ -187,7 +227,9 @@ def close_study(
     described = {NOTE_TAG: note} if note else {}
     for key, value in {**described, **(tags or {})}.items():
         client.set_tag(run_id, key, value)
+    if state == "complete":
+        _remove_unfinished(client, parent)
     client.set_tag(run_id, "study.state", state)
-    client.set_terminated(run_id, PARENT_STATUS[state])
+    client.set_terminated(run_id, PARENT_STATUS[state], now)
     if experiment_note:
         describe_experiment(client, parent.experiment_id, experiment_note)

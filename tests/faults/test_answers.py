@@ -1,0 +1,119 @@
+"""Answers of the MLflow server that get lost: every single one of a study, many in one study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline.config import StudyConfig, parse_config
+from pipeline.study import run_study
+from tests.faults.proxy import ANSWER, BEFORE, PASS, Proxy, passes, proxy_before
+from tests.faults.server import assert_whole, mlflow_server, trials_csv
+
+STUDY = """
+name = "{name}"
+[data]
+source = "sklearn:iris"
+[model]
+hidden = [3]
+[training]
+max_epochs = 3
+[search]
+n_trials = 3
+population = 2
+pruner = "none"
+[space]
+patience = "off"
+[confirm]
+replicates = {replicates}
+[tracking]
+give_up_after = 30
+"""
+
+
+def config(name: str, replicates: int = 0) -> StudyConfig:
+    return parse_config(STUDY.format(name=name, replicates=replicates), "study.toml", Path("/"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def proxy(folder: Path) -> Iterator[Proxy]:
+    with mlflow_server(folder) as port, proxy_before(port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(autouse=True)
+def _in_store(folder: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    mlflow.set_tracking_uri(None)
+    yield
+    proxy.fault = passes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, proxy: Proxy) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+        run_study(config("undisturbed"))
+    return trials_csv(folder, assert_whole(folder, "undisturbed", 3))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_answer_is_one_that_a_study_cannot_lose(
+    folder: Path, proxy: Proxy, undisturbed: bytes, part: int
+) -> None:
+    """For every k: the request is done, its answer is lost, and the study is as undisturbed."""
+    k, lost = part, True
+    while lost:
+        lines: list[str] = []
+
+        def fault(number: int, line: str, k: int = k, lines: list[str] = lines) -> str:
+            lines.append(line)
+            # The first one finds out whether the store is there: without it there is no study.
+            return ANSWER if len(lines) == k + 2 else PASS
+
+        proxy.fault = fault
+        name = f"lost-{k}"
+        run_study(config(name))
+        lost = len(lines) >= k + 2
+        assert trials_csv(folder, assert_whole(folder, name, 3)) == undisturbed, lines[: k + 2]
+        k += 4
+    assert k > 50
+
+
+@pytest.mark.parametrize("fate", [ANSWER, BEFORE])
+@pytest.mark.parametrize("every", [3, 5, 7])
+def test_many_can_be_lost_in_one_study(
+    folder: Path, proxy: Proxy, undisturbed: bytes, fate: str, every: int
+) -> None:
+    """With a confirmation and a champion; each is lost once, or nothing would ever get through."""
+    lost: set[str] = set()
+    seen: list[str] = []
+
+    def fault(number: int, line: str) -> str:
+        seen.append(line)
+        if len(seen) % every or len(seen) == 1 or line in lost:
+            return PASS
+        lost.add(line)
+        return fate
+
+    proxy.fault = fault
+    name = f"many-{fate}-{every}"
+    result = run_study(config(name, replicates=2))
+    parent = assert_whole(folder, name, 3)
+    assert trials_csv(folder, parent) == undisturbed
+    assert lost
+    assert result.champion is not None
+    assert result.champion.version == 1, result.champion.note
+    assert result.champion.holds_alias

@@ -1,0 +1,197 @@
+"""Stores that go away and come back, and those that never do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipeline.config import ConfigError
+from pipeline.contents import EndedRun
+from pipeline.store import StoreLostError, TrackingError, named_failure, probe
+from pipeline.tracking import Parent, Patience, write_runs
+from pipeline.tracking.client import client_of
+from pipeline.tracking.patience import FOREVER, HICCUP, patience_with
+from tests.commands import with_store
+
+
+class Server:
+    """Answers with the statuses that it is given, one after another, then with the last one."""
+
+    def __init__(self, statuses: list[int]) -> None:
+        self.asked = asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(statuses[min(len(asked), len(statuses)) - 1])
+                self.end_headers()
+                self.wfile.write(b'{"run": {}}')
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def ask(uri: str) -> object:
+    return MlflowClient(uri).get_run("abc")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_server_that_is_not_well_is_asked_again(status: int) -> None:
+    server = Server([status, status, 200])
+    assert Patience(20, server.uri)(ask, server.uri) is not None
+    assert len(server.asked) == 3  # and never again by MLflow itself
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refusal_is_final(status: int) -> None:
+    server = Server([status])
+    with pytest.raises(StoreLostError, match="must answer and be writable"):
+        Patience(20, server.uri)(ask, server.uri)
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_is_gone_is_given_up_after_the_time(closed_port: int) -> None:
+    uri = f"http://me:secret@127.0.0.1:{closed_port}"
+    tries = []
+
+    def counted() -> object:
+        tries.append(1)
+        return ask(uri)
+
+    with pytest.raises(StoreLostError) as caught:
+        Patience(1.5, uri)(counted)
+    assert str(caught.value) == (
+        "the tracking store must answer within 1.5 s, however: [Errno 111] Connection refused "
+        f"(http://me:***@127.0.0.1:{closed_port}, tracking.give_up_after)"
+    )
+    assert len(tries) > 1
+    # All that waited for it are told at once: together they wait no longer than one.
+    tries.clear()
+    with pytest.raises(StoreLostError):
+        Patience(1.5, uri)(counted)
+    assert len(tries) == 1
+    # It was back: the next time counts from its own beginning.
+    assert Patience(1.5, uri)(int) == 0
+    with pytest.raises(StoreLostError):
+        Patience(1.5, uri)(counted)
+    assert len(tries) > 2
+
+
+def test_a_server_that_never_answers_is_given_up_too(silent: str) -> None:
+    with pytest.raises(StoreLostError, match="timed out"):
+        Patience(1, silent)(ask, silent)
+    assert Patience(1, silent)(int) == 0
+
+
+def test_what_is_wrong_itself_is_no_matter_of_the_store() -> None:
+    def wrong() -> None:
+        raise ConfigError("it must be right, however: it is wrong (here)")
+
+    with pytest.raises(ConfigError, match="must be right"):
+        Patience(20, "sqlite:///")(wrong)
+    with pytest.raises(ZeroDivisionError):
+        Patience(20, "sqlite:///")(lambda: 1 // 0)
+
+
+def test_a_named_failure_is_as_patient_as_what_it_names(closed_port: int) -> None:
+    with pytest.raises(TrackingError) as caught, named_failure("http://host", MlflowException):
+        requests.get(f"http://127.0.0.1:{closed_port}", timeout=1)
+    assert patience_with(caught.value) == FOREVER
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "reset"), FOREVER),
+        (requests.ReadTimeout("timed out"), FOREVER),
+        (MlflowException("The following failures ... too many 503 error responses"), FOREVER),
+        (MlflowException("The following failures ... Connection aborted"), FOREVER),
+        (MlflowException("... too many 500 error responses"), HICCUP),
+        (MlflowException("no such run"), 0.0),
+        (OSError(errno.ENOSPC, "No space left on device"), 0.0),
+        (PermissionError(errno.EACCES, "denied"), 0.0),
+        (FileNotFoundError(errno.ENOENT, "gone"), 0.0),
+        (
+            sqlalchemy.exc.OperationalError("", {}, sqlite3.OperationalError("database is locked")),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.OperationalError(
+                "", {}, sqlite3.OperationalError("database or disk is full")
+            ),
+            0.0,
+        ),
+        (
+            sqlalchemy.exc.OperationalError("", {}, Exception("server closed the connection")),
+            FOREVER,
+        ),
+        (sqlalchemy.exc.ProgrammingError("", {}, Exception("no such table")), 0.0),
+    ],
+)
+def test_which_errors_pass(error: Exception, seconds: float) -> None:
+    assert patience_with(error) == seconds
+
+
+HOLDER = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+time.sleep(float(sys.argv[2]))
+connection.rollback()
+"""
+
+
+def locked(file: Path, seconds: float) -> subprocess.Popen[str]:
+    """Another process that holds a database."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(file), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    return holder
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+    uri = f"sqlite:///{with_store(tmp_path)}/mlflow.db"
+    client = client_of(uri)
+    experiment = client.create_experiment("locked")
+    parent = Parent(uri, experiment, client.create_run(experiment).info.run_id)
+    run = EndedRun("trial-0000", {}, {"a": "b"}, [], "FINISHED", 1, 2)
+    with locked(tmp_path / "mlflow.db", 1):
+        with pytest.raises(TrackingError, match="locked"), named_failure(uri):
+            probe(uri, 0.1)
+        (run_id,) = Patience(30, uri)(write_runs, parent, [run])
+    assert client.get_run(run_id).info.status == "FINISHED"
+    with locked(tmp_path / "mlflow.db", 1):
+        probe(uri, 30)
+    assert len(client.search_runs([experiment])) == 2
