@@ -49,6 +49,7 @@ from pipeline.failures import (
 )
 from pipeline.interrupts import Hurried, held_back
 from pipeline.population.team import PopulationTeam
+from pipeline.population.trainer import device_of
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder, start_writer
 from pipeline.replay import Replay
@@ -163,6 +164,7 @@ def run_study(
         config = config.model_copy(update={"data": config.data.handed_over()})
     table = load_table(config.data, data)
     splits = split(table, config.data, config.seed)
+    device_of(config.training.device)  # that there is one is said before anything is written
     # What cannot be confirmed is to be said before the search.
     replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
     description = describe_study(config, table, splits, command)

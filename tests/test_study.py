@@ -25,7 +25,7 @@ from mlflow.entities import ViewType
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline import reference, tracking, writer
+from pipeline import locks, reference, tracking, writer
 from pipeline.config import ConfigError, StudyConfig, load_config
 from pipeline.contents import (
     FinishedTrial,
@@ -548,6 +548,7 @@ class TestResume:
         description = describe_study(config, table, splits)
         opened = tracking.open_study(tracking.Caller.here(), config, description, resume=False)
         assert not Path(opened.journal).exists()
+        locks.let_go(locks.writer_lock(opened.journal))  # as with the death of its process
         result = run_study(config, resume=True)
         assert result.parent_run_id == opened.parent.run_id
         assert len(result.record.trials) == len(journal(result).trials) == 3
