@@ -217,7 +217,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error, and those that it came from."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        hidden = error.__suppress_context__
+        error = error.__cause__ or (None if hidden else error.__context__)
 
 
 def runs_page(experiment_id: str, view: str | None) -> str:

@@ -195,3 +195,14 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
     with locked(tmp_path / "mlflow.db", 1):
         probe(uri, 30)
     assert len(client.search_runs([experiment])) == 2
+
+
+def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
+    """A lock that is waited for in vain is no store that went away."""
+    try:
+        try:
+            raise TimeoutError("of the lock")
+        except TimeoutError:
+            raise ConfigError("another process is at it") from None
+    except ConfigError as refusal:
+        assert patience_with(refusal) == 0
