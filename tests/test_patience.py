@@ -199,10 +199,13 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
     """A lock that is waited for in vain is no store that went away."""
-    try:
+
+    def refuse() -> None:
         try:
             raise TimeoutError("of the lock")
         except TimeoutError:
             raise ConfigError("another process is at it") from None
-    except ConfigError as refusal:
-        assert patience_with(refusal) == 0
+
+    with pytest.raises(ConfigError) as refused:
+        refuse()
+    assert patience_with(refused.value) == 0
