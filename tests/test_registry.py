@@ -33,7 +33,7 @@ from pipeline.confirm.statistics import Estimate
 from pipeline.data import Task
 from pipeline.results import Finalist
 from pipeline.space import Hyperparameters, Regularization
-from pipeline.tracking.client import PARENT_TAG, Parent, client_of, log_files
+from pipeline.tracking.client import PARENT_TAG, Parent, _client, client_of, log_files
 from pipeline.tracking.registry import Registration, model_name, register_champion
 from tests.champions import CLASSES, Houses, houses
 from tests.commands import environment, with_store
@@ -227,9 +227,9 @@ def test_without_a_registry_the_champion_is_logged_and_registered_by_a_later_sta
 ) -> None:
     study = confirmed(store, houses(Task.BINARY), "no registry")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://me:secret@127.0.0.1:9")
-    client_of.cache_clear()
+    _client.cache_clear()
     done = study.register()
-    client_of.cache_clear()
+    _client.cache_clear()
     assert (done.name, done.version, done.holds_alias) == ("no registry", None, False)
     assert "but not registered: the model registry must answer" in done.note
     assert "secret" not in done.note

@@ -143,5 +143,6 @@ def seconds_of(folder: Path) -> float:
     """How long the study takes from its start to its end, here and now."""
     start = time.monotonic()
     running = begin(folder)
-    assert running.wait(timeout=120) == 0
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
     return time.monotonic() - start

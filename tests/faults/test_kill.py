@@ -88,7 +88,7 @@ def test_a_study_killed_at_any_moment(tmp_path: Path, seconds: float, part: int)
     """At fifty moments, spread over the study's whole time; every other one the program alone."""
     running = begin(with_store(tmp_path))
     try:
-        running.wait(timeout=seconds * (part + 0.5) / 50)
+        running.communicate(timeout=seconds * (part + 0.5) / 50)
     except subprocess.TimeoutExpired:
         kill(running, group=part % 2 == 0)
     before = ended(tmp_path)
