@@ -26,7 +26,7 @@ name = "commands"
 [data]
 source = "sklearn:breast_cancer"
 [training]
-max_epochs = 150
+max_epochs = 600
 [search]
 n_trials = 16
 population = 8
