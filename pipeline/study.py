@@ -289,6 +289,8 @@ def _close(recorder: Recorder, error: BaseException) -> None:
     state = "failed" if isinstance(error, Exception) else "interrupted"
     try:
         with suppress(Exception):  # the first error is the one to hear of
+            recorder.wait_to_open()
+        with suppress(Exception):
             recorder.keep_unwritten(hurry=_in_a_hurry(error))
         with suppress(Exception):
             recorder.give_up(state)
