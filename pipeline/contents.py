@@ -65,7 +65,8 @@ class EndedRun:
         status: One of MLflow's.
         started, ended: Milliseconds since 1970; metrics carry the second.
         files: Artifacts by name.
-        write: Given once to whatever is to be one run, however often it is written.
+        write: Given once to whatever is to be one run, however often it is written: the run's id
+            where the store lets it be chosen.
     """
 
     name: str

@@ -26,7 +26,8 @@ from pipeline.space import Range, SearchSpace
 # Fewer complete trials than these would show chance alone.
 FEWEST = 10
 
-# f-ANOVA's time grows faster than the trials that it looks at: 1 s for 200, a dozen for 1,000.
+# f-ANOVA's time grows with the trials that it looks at: for 1,000 it would be longer than the rest
+# of a study's end.
 MOST_FOR_F_ANOVA = 200
 
 # Beyond this the variance of losses is no number.

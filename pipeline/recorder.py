@@ -245,18 +245,24 @@ class Recorder:
             locks.let_go(locks.study_lock(journal))
 
     def _submit(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **_: Arguments.kwargs
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
         """Has something done at the store, which is waited for if it goes away."""
         patience: Any = tracking.Patience(self._patience, self.opened().parent.uri)
-        written: Future[Result] = self._hand(patience, function, *args)
+        written: Future[Result] = self._hand(patience, function, *args, **kwargs)
         return written
 
     def _hand(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **_: Arguments.kwargs
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
         lock = locks.writer_lock(self._opening.result().journal)
-        return writer.submit(_holding, lock, partial(function, *args))
+        return writer.submit(_holding, lock, partial(function, *args, **kwargs))
 
 
 def _holding(lock: Path, write: Callable[[], Result]) -> Result:

@@ -46,23 +46,16 @@ class Tables(NamedTuple):
         )
 
 
-def find_runs(session: Session, tables: Tables, tag: str, values: Sequence[str]) -> dict[str, str]:
-    """The runs that stand already, by the value of a tag that no two have.
+def standing(session: Session, tables: Tables, run_ids: Sequence[str]) -> set[str]:
+    """Which of the runs are there already: looked up by the primary key, however many others are.
 
     Args:
         session: It.
         tables: Where to look.
-        tag: Its key.
-        values: Those that are looked for.
+        run_ids: Those that are looked for.
     """
-    runs, tags = tables.runs, tables.tags
-    wanted = sqlalchemy.select(tags.c.value, tags.c.run_uuid).where(
-        tags.c.key == tag,
-        tags.c.value.in_(values),
-        tags.c.run_uuid == runs.c.run_uuid,
-        runs.c.lifecycle_stage == "active",
-    )
-    return {row.value: row.run_uuid for row in session.execute(wanted)}
+    column = tables.runs.c.run_uuid
+    return set(session.scalars(sqlalchemy.select(column).where(column.in_(run_ids))))
 
 
 def insert_run(
@@ -81,7 +74,7 @@ def insert_run(
         session: Committed by the caller.
         tables: Where to.
         run: What.
-        run_id: Its new id.
+        run_id: Its id, which no other has.
         experiment_id: Where it belongs.
         artifact_uri: Where its files lie.
         columns: Of the run's own row, what is the same for all runs.

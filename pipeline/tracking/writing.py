@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from pipeline.contents import STATUS, EndedRun, FinishedTrial, trial_run
@@ -67,24 +66,21 @@ def write_runs(parent: Parent, runs: Sequence[EndedRun]) -> list[str]:
 
 def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedRun]) -> list[str]:
     """First the files, then the runs, in one transaction: nothing else reads one half-written."""
-    import uuid
-
     from mlflow.entities import LifecycleStage, SourceType
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
     from mlflow.utils.uri import append_to_uri_path
 
-    from pipeline.tracking.transaction import find_runs, insert_run
+    from pipeline.tracking.transaction import insert_run, standing
 
     tables = known_tables()
     assert tables is not None  # or `_database` had told no store
+    all_ids = [run.write for run in runs]
     with store.ManagedSessionMaker() as session:
-        known = find_runs(session, tables, WRITE_TAG, [run.write for run in runs])
-    all_ids = [known.get(run.write) or uuid.uuid4().hex for run in runs]
-    new = [run.write not in known for run in runs]
-    runs, run_ids = list(compress(runs, new)), list(compress(all_ids, new))
+        known = standing(session, tables, all_ids)
+    runs = [run for run in runs if run.write not in known]
     root = artifact_root(store, parent.experiment_id)
-    places = [append_to_uri_path(root, each, store.ARTIFACTS_FOLDER_NAME) for each in run_ids]
+    places = [append_to_uri_path(root, run.write, store.ARTIFACTS_FOLDER_NAME) for run in runs]
     for run, place in zip(runs, places, strict=True):
         if run.files:
             with folder_of(run.files) as folder:
@@ -98,12 +94,12 @@ def _write_at_once(store: SqlAlchemyStore, parent: Parent, runs: Sequence[EndedR
         "lifecycle_stage": LifecycleStage.ACTIVE,
     }
     with store.ManagedSessionMaker(read_only=False) as session:
-        for run, run_id, place in zip(runs, run_ids, places, strict=True):
+        for run, place in zip(runs, places, strict=True):
             insert_run(
                 session,
                 tables,
                 replace(run, tags={**run.tags, MLFLOW_RUN_NAME: run.name}),
-                run_id=run_id,
+                run_id=run.write,
                 experiment_id=parent.experiment_id,
                 artifact_uri=place,
                 columns={**columns, "user_id": run.tags.get(MLFLOW_USER, "unknown")},

@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import optuna
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -133,10 +132,6 @@ def assert_as_if_undisturbed(folder: Path, before: Mapping[str, Run]) -> None:
         run.info.run_id for run in search
     }
     assert tables(folder) == undisturbed()
-
-
-def client(folder: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
 
 def seconds_of(folder: Path) -> float:
