@@ -24,7 +24,8 @@ WINDOW = 100
 def one_study(n_trials: int, max_epochs: int) -> dict[str, float]:
     """Runs a study in this process: seconds at each trial's end, peak memory in MiB."""
     from pipeline.config import load_config
-    from pipeline.study import Progress, run_study
+    from pipeline.search import Progress
+    from pipeline.study import run_study
 
     ends: dict[int, float] = {}
 

@@ -15,7 +15,7 @@ from pipeline.data import Splits
 from pipeline.population.team import PopulationTeam
 from pipeline.results import StudyRecord, TrialResult
 from pipeline.sampling import Sampling, quiet_optuna
-from pipeline.study import Search
+from pipeline.search import Search
 from pipeline.tracking import Opened, Parent
 
 

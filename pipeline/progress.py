@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.config import StudyConfig
-    from pipeline.study import Progress
+    from pipeline.search import Progress
 
 # In a pipe, a line each time that another such share of the trials is done.
 LINES = 10

@@ -8,8 +8,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import ConfigError, StudyConfig, parse_config
+from pipeline.search import Progress
 from pipeline.space import SearchSpace
-from pipeline.study import Progress, run_study
+from pipeline.study import run_study
 from pipeline.tracking.changes import DECIDING, RECORDED, VERSION_TAG, changes, version_tags
 from tests.commands import command, study, with_store
 from tests.test_journal import SMALL, small, table

@@ -13,7 +13,8 @@ from pipeline.config import StudyConfig, parse_config
 from pipeline.confirm.runs import FinishedReplicate, finalist_runs, replicate_run
 from pipeline.data import Task
 from pipeline.results import Confirmation, Finalist, StopReason, TrialState
-from pipeline.study import Progress, run_study
+from pipeline.search import Progress
+from pipeline.study import run_study
 from tests.builders import DIVERGING, tiny_config, tiny_splits, train_all
 from tests.commands import with_store
 from tests.test_journal import SMALL, table

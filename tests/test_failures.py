@@ -19,8 +19,9 @@ from pipeline.failures import (
 from pipeline.population.forked import LostProcessError
 from pipeline.reproduce import reproduce
 from pipeline.results import StopReason, TrialState
+from pipeline.search import Progress
 from pipeline.space import Hyperparameters, Regularization
-from pipeline.study import Progress, run_study
+from pipeline.study import run_study
 from pipeline.tracking import download
 from tests.builders import TRIALS, tiny_config, tiny_splits, train_all
 from tests.commands import command, study, with_store

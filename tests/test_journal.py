@@ -15,7 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 from pipeline import writer
 from pipeline.config import ConfigError, StudyConfig, parse_config
 from pipeline.journal import journals_of, mend, set_aside
-from pipeline.study import Progress, StudyResult, run_study
+from pipeline.search import Progress
+from pipeline.study import StudyResult, run_study
 from pipeline.tracking import download
 from tests.commands import command, study, with_store
 

@@ -40,9 +40,10 @@ from pipeline.report import render
 from pipeline.reproduce import reproduce
 from pipeline.results import StudyRecord, TrialRecord, TrialState
 from pipeline.sampling import first_trials
+from pipeline.search import Progress
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.store import run_links
-from pipeline.study import Progress, StudyResult, run_study
+from pipeline.study import StudyResult, run_study
 from pipeline.tracking import download, read_study, read_weights, writing
 from pipeline.weights import weights_file, with_kernels
 
@@ -346,7 +347,7 @@ class TestDeterminism:
     ) -> None:
         first = run_study(small(store, "twice"))
         # A store that is always caught up: what is written must not decide what is asked.
-        monkeypatch.setattr("pipeline.study.BACKLOG", 0)
+        monkeypatch.setattr("pipeline.search.BACKLOG", 0)
         second = run_study(small(store, "twice"))
         pd.testing.assert_frame_equal(
             comparable(first.trials), comparable(second.trials), check_exact=True

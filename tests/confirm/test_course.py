@@ -27,8 +27,9 @@ from pipeline.predictor import Predictor
 from pipeline.report import render
 from pipeline.reproduce import reproduce
 from pipeline.results import ReplicateRecord
+from pipeline.search import Progress
 from pipeline.store import run_links
-from pipeline.study import Progress, StudyResult, run_study
+from pipeline.study import StudyResult, run_study
 from pipeline.tracking import download, read_study, read_weights
 from pipeline.weights import with_kernels
 

@@ -22,11 +22,11 @@ SITE = Path(__file__).parent / "site"
 
 # Moments of the loop and of its end, by the function that is entered or left just then.
 MOMENTS = {
-    "before anything is asked": "pipeline/study.py:Search._fill_free_slots:call:1",
+    "before anything is asked": "pipeline/search.py:Search._fill_free_slots:call:1",
     "between ask and load": "pipeline/sampling.py:Sampling.ask:return:6",
-    "between load and the first epoch": "pipeline/study.py:Search._fill_free_slots:return:1",
+    "between load and the first epoch": "pipeline/search.py:Search._fill_free_slots:return:1",
     "in the middle of an epoch": "pipeline/population/adam.py:Stepper.step:call:25",
-    "between an epoch and its judgement": "pipeline/study.py:Search._stopped:call:4",
+    "between an epoch and its judgement": "pipeline/search.py:Search._stopped:call:4",
     "between unload and tell": "pipeline/population/team.py:PopulationTeam.unload:return:2",
     "before a trial is handed over": "pipeline/recorder.py:Recorder.log:call:3",
     "between the files of a run and the run": (
@@ -68,7 +68,7 @@ def test_a_study_killed_again_and_again(tmp_path: Path) -> None:
         running = begin(
             tmp_path,
             "--resume",
-            KILL_AT=f"pipeline/study.py:Search._end:return:{count}",
+            KILL_AT=f"pipeline/search.py:Search._end:return:{count}",
             **on_path(),
         )
         running.communicate(timeout=120)

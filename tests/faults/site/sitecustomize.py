@@ -2,7 +2,7 @@
 
 Python imports this by itself where its folder is on the path. So a study dies between two lines of
 its own code, without a line of it being changed for that. What to do stands in KILL_AT:
-`pipeline/study.py:Search._end:call:3`: the third call of that function, or `return`.
+`pipeline/search.py:Search._end:call:3`: the third call of that function, or `return`.
 """
 
 import os
