@@ -39,11 +39,6 @@ def config(name: str, replicates: int = 0) -> StudyConfig:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
 def proxy(folder: Path) -> Iterator[Proxy]:
     with mlflow_server(folder) as port, proxy_before(port) as proxy:
         yield proxy

@@ -38,11 +38,6 @@ give_up_after = {give_up_after}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
 def module_proxy(folder: Path) -> Iterator[Proxy]:
     with mlflow_server(folder) as port, proxy_before(port) as proxy:
         yield proxy

@@ -35,11 +35,6 @@ TOKEN = "t0ken-of-mine"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
 def proxy(folder: Path) -> Iterator[Proxy]:
     with mlflow_server(folder) as port, proxy_before(port) as proxy:
         yield proxy
