@@ -23,7 +23,7 @@ from pipeline.contents import EndedRun
 from pipeline.store import StoreLostError, TrackingError, named_failure, probe
 from pipeline.tracking import Parent, Patience, write_runs
 from pipeline.tracking.client import client_of
-from pipeline.tracking.patience import FOREVER, HICCUP, patience_with
+from pipeline.tracking.patience import FOREVER, HICCUP, RepeatingClient, patience_with
 from tests.commands import with_store
 
 
@@ -209,3 +209,39 @@ def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
     with pytest.raises(ConfigError) as refused:
         refuse()
     assert patience_with(refused.value) == 0
+
+
+def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
+    """What asks ten things gets through where every third answer is lost."""
+    asked: list[int] = []
+
+    class Client:
+        def get_run(self, number: int) -> int:
+            asked.append(number)
+            if len(asked) % 3 == 0:
+                raise ConnectionResetError(errno.ECONNRESET, "reset")
+            return number
+
+        create_run = log_outputs = get_run
+
+    client = RepeatingClient(Client())
+    assert Patience(20, "http://host")(lambda: [client.get_run(n) for n in range(10)]) == [
+        *range(10)
+    ]
+    assert asked == [0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8, 9]
+    # What cannot be done twice is not: the function, which knows whether it was done, begins anew.
+    for name in ("create_run", "log_outputs"):
+        asked.clear()
+
+        def once(name: str = name) -> None:
+            for number in range(3):
+                getattr(client, name)(number)
+
+        with pytest.raises(StoreLostError):
+            Patience(0.5, "http://host")(once)
+        assert asked[:6] == [0, 1, 2, 0, 1, 2]
+        assert Patience(1, "http://host")(int) == 0  # it is back
+    # Outside of a patient call, an error is what it was.
+    asked[:] = [0, 0]
+    with pytest.raises(ConnectionResetError):
+        client.get_run(0)

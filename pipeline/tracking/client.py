@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.store import TrackingError, absolute_uri, masked, named_failure, sqlite_file
+from pipeline.tracking.patience import RepeatingClient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -108,7 +109,7 @@ def _client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    return cast("MlflowClient", RepeatingClient(MlflowClient(tracking_uri=uri)))
 
 
 def at_store(uri: str) -> AbstractContextManager[None]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from pipeline.config import ConfigError
 from pipeline.store import StoreLostError, chain, failures, masked, reason, single_tries
@@ -15,7 +17,7 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 # Seconds between two tries: doubled from the first to the second.
-PAUSE, LONGEST_PAUSE = 0.2, 2.0
+PAUSE, LONGEST_PAUSE = 0.05, 2.0
 # Seconds that one request may take, so that one which is never answered is tried again.
 TIMEOUT = 30.0
 # A server's error 500 may be a bug for ever, or the hiccup of a moment.
@@ -41,6 +43,9 @@ DISCONNECTED = re.compile(
 class Patience:
     """Calls functions of the store until it answers. They must be such as can be called again.
 
+    Within, what a client is asked is repeated by itself where nothing can be done twice by that:
+    see `RepeatingClient`.
+
     Attributes:
         seconds: After which a store that does not answer is given up.
         uri: The store, for the error.
@@ -63,26 +68,42 @@ class Patience:
             StoreLostError: The store was away for too long, or refused what was to be written.
             ConfigError: What the function found wrong itself.
         """
-        from mlflow.exceptions import MlflowException
+        within = _PATIENCE.set(self)
+        try:
+            with single_tries(min(TIMEOUT, self.seconds)):
+                return self.repeat(function, *args, **kwargs)
+        except _expected() as error:
+            limit = self._limit(error)
+            if isinstance(error, ConfigError) and limit < self.seconds:
+                raise
+            raise StoreLostError(self._told(error, limit)) from error
+        finally:
+            _PATIENCE.reset(within)
 
-        expected: tuple[type[Exception], ...] = (ConfigError, MlflowException, *failures())
+    def repeat(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """What the function returns; raises the error of the last try."""
         pause = PAUSE
         while True:
             started = time.monotonic()
             try:
-                with single_tries(min(TIMEOUT, self.seconds)):
-                    result = function(*args, **kwargs)
-            except expected as error:
-                limit = min(self.seconds, patience_with(error))
-                if not limit or Outage.lasted(since=started) + pause >= limit:
-                    if isinstance(error, ConfigError) and limit < self.seconds:
-                        raise
-                    raise StoreLostError(self._told(error, limit)) from error
+                result = function(*args, **kwargs)
+            except _expected() as error:
+                limit = self._limit(error)
+                if not limit or (left := limit - Outage.lasted(since=started)) <= 0:
+                    raise
             else:
                 Outage.end()
                 return result
-            time.sleep(pause)
+            time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _limit(self, error: Exception) -> float:
+        return min(self.seconds, patience_with(error))
 
     def _told(self, error: Exception, limit: float) -> str:
         place = masked(self.uri)
@@ -94,20 +115,62 @@ class Patience:
         return f"{rule}, however: {reason(cause or error, self.uri)} ({place})"
 
 
+def _expected() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+
+    return ConfigError, MlflowException, *failures()
+
+
+# Of the call that this thread is in.
+_PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+# A client's methods that change nothing if what they ask was done already.
+REPEATABLE = ("get_", "search_", "set_", "log_", "update_", "finalize_")
+ONCE = {"log_outputs"}  # a second time, MLflow's database refuses it
+
+
+class RepeatingClient:
+    """A client whose single requests are patient, too, within a call of `Patience`.
+
+    A function that asks ten things would else get nowhere where every third answer is lost: it
+    begins anew each time. What makes or deletes something is left to the function, which looks
+    first whether that was done.
+
+    Args:
+        client: An `MlflowClient`.
+    """
+
+    def __init__(self, client: object) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        repeatable = name.startswith(REPEATABLE) and name not in ONCE
+        return partial(_patiently, attribute) if repeatable else attribute
+
+
+def _patiently(
+    method: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    patience = _PATIENCE.get()
+    return patience.repeat(method, *args, **kwargs) if patience else method(*args, **kwargs)
+
+
 class Outage:
     """Since when the store has been away from this process: all calls wait for it together."""
 
     began: float | None = None
+    answered = 0.0
 
     @classmethod
     def end(cls) -> None:
         """The store answered."""
-        cls.began = None
+        cls.began, cls.answered = None, time.monotonic()
 
     @classmethod
     def lasted(cls, since: float) -> float:
-        """Seconds; if this is its first sign, it began when the call did."""
-        cls.began = since if cls.began is None else cls.began
+        """Seconds; its first sign is when the call began, or got its last answer."""
+        cls.began = max(since, cls.answered) if cls.began is None else cls.began
         return time.monotonic() - cls.began
 
 

@@ -168,7 +168,10 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
         try:
             _save(saved, model, champion, networks, data, code, loader)
             client.log_model_artifacts(model.model_id, str(saved))
-            client.log_outputs(parent.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            outputs = client.get_run(parent.run_id).outputs
+            logged = outputs.model_outputs if outputs else []
+            if model.model_id not in {each.model_id for each in logged}:
+                client.log_outputs(parent.run_id, [LoggedModelOutput(model.model_id, step=0)])
         except BaseException as error:
             if not patience_with(error):
                 with suppress(Exception):  # the first error is the one to hear of

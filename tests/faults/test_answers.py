@@ -22,8 +22,8 @@ hidden = [3]
 [training]
 max_epochs = 3
 [search]
-n_trials = 3
-population = 2
+n_trials = 2
+population = 1
 pruner = "none"
 [space]
 patience = "off"
@@ -61,7 +61,7 @@ def undisturbed(folder: Path, proxy: Proxy) -> bytes:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", proxy.address)
         run_study(config("undisturbed"))
-    return trials_csv(folder, assert_whole(folder, "undisturbed", 3))
+    return trials_csv(folder, assert_whole(folder, "undisturbed", 2))
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -82,7 +82,7 @@ def test_no_answer_is_one_that_a_study_cannot_lose(
         name = f"lost-{k}"
         run_study(config(name))
         lost = len(lines) >= k + 2
-        assert trials_csv(folder, assert_whole(folder, name, 3)) == undisturbed, lines[: k + 2]
+        assert trials_csv(folder, assert_whole(folder, name, 2)) == undisturbed, lines[: k + 2]
         k += 4
     assert k > 50
 
@@ -106,7 +106,7 @@ def test_many_can_be_lost_in_one_study(
     proxy.fault = fault
     name = f"many-{fate}-{every}"
     result = run_study(config(name, replicates=2))
-    parent = assert_whole(folder, name, 3)
+    parent = assert_whole(folder, name, 2)
     assert trials_csv(folder, parent) == undisturbed
     assert lost
     assert result.champion is not None
