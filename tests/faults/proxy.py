@@ -79,6 +79,9 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         server = socket.create_connection(("127.0.0.1", self._target))
+        for connection in (client, server):
+            # A request of two packets would else wait 40 ms for the first one to be acknowledged.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {client, server}
         lost = threading.Event()

@@ -32,7 +32,7 @@ def mlflow_server(folder: Path) -> Iterator[int]:
                 *("--artifacts-destination", str(folder / "artifacts")),
             ],
             cwd=folder,
-            env=environment(folder),
+            env=environment(folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}),
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -14,12 +14,16 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import mlflow
 import optuna
+import pytest
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.commands import command, environment, parents, runs, with_store
+from pipeline.config import load_config
+from pipeline.study import run_study
+from tests.commands import environment, parents, runs, with_store
 
 N_TRIALS, N_REPLICATES = 13, 2
 TEXT = f"""
@@ -69,8 +73,12 @@ def kill(running: subprocess.Popen[str], *, group: bool) -> None:
 
 
 def resume(folder: Path) -> None:
-    done = command(folder, "run", "study.toml", "--quiet", "--resume")
-    assert done.returncode == 0, done.stderr
+    """Takes the study up again, in this process: it has imported already what takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(None)
+        run_study(load_config("study.toml"), resume=True)
 
 
 @cache
