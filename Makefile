@@ -76,8 +76,8 @@ test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)
 
-test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in half an hour or more
-	pytest --numprocesses 2 --dist loadfile tests/faults $(PYTEST_ARGS)
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
+	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

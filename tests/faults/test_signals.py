@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import time
@@ -84,6 +85,32 @@ def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
     resumed = command(tmp_path, "run", path, "--quiet", "--resume", OMP_NUM_THREADS="2")
     assert resumed.returncode == 0, resumed.stderr
     assert states(tmp_path) == [("complete", "FINISHED")]
+
+
+def test_a_signal_to_the_whole_group_is_the_studys_to_answer(tmp_path: Path) -> None:
+    """As `timeout` and service managers send it: to those that train and write beside it, too."""
+    path = study(with_store(tmp_path), STUDY)
+    settings = {"OMP_NUM_THREADS": "2"}
+    with program(tmp_path, "setsid", *study_program(path), **settings) as running:
+        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        os.killpg(running.pid, signal.SIGTERM)
+        _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors.splitlines()[-1]) == (
+        143,
+        "stopped; --resume continues the study",
+    )
+    assert states(tmp_path) == [("interrupted", "KILLED")]
+    assert "RUNNING" not in {run.info.status for run in runs(tmp_path)}
+
+
+def test_a_kill_while_the_store_is_made_leaves_one_that_works(tmp_path: Path) -> None:
+    """At the worst moment: MLflow's migrations are a hundred transactions."""
+    path = study(tmp_path, STUDY)
+    with program(tmp_path, *study_program(path)) as running:
+        wait_until(lambda: list(tmp_path.glob(".mlflow.db.*")) or (tmp_path / "mlflow.db").exists())
+        running.kill()
+    done = command(tmp_path, "run", path, "--n-trials", "2", "--replicates", "0")
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_time_zone_changes_nothing(tmp_path: Path) -> None:
