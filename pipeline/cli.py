@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.config import StudyConfig
+    from pipeline.engine import EngineSettings
 
 # What the options of `run` stand for in the study file.
 SHORTCUTS = {
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="make the champion the registered one even where that one was better on validation",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_engine(run)
 
     data = commands.add_parser(
         "data", allow_abbrev=False, help="look at a table as a study would; nothing is trained"
@@ -137,6 +139,41 @@ def build_parser() -> argparse.ArgumentParser:
         "default: compare-RUN-RUN.png in the current folder",
     )
     return parser
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """Where a study trains; an option without a value is as `EngineSettings` has it."""
+    group = parser.add_argument_group("where it trains, which changes nothing of what comes out")
+    group.add_argument(
+        "--engine",
+        type=_engine,
+        metavar="local|ray",
+        help="processes of this machine (the default), or a Ray cluster's",
+    )
+    group.add_argument(
+        "--populations",
+        type=_count,
+        metavar="N",
+        help="how many train at once; default: as many as there is room for",
+    )
+    group.add_argument(
+        "--address",
+        type=_text,
+        metavar="HOST:PORT",
+        help="of the cluster, or auto; default: one is begun here",
+    )
+    group.add_argument(
+        "--cpus-per-population", type=_number, metavar="C", help="of its machine; default: 1"
+    )
+    group.add_argument(
+        "--gpus-per-population", type=_number, metavar="G", help="of its machine; default: 0"
+    )
+    group.add_argument(
+        "--population-timeout",
+        type=_number,
+        metavar="SECONDS",
+        help="without a sign of life, after which one is given up; default: 30",
+    )
 
 
 def _add_assignments(parser: argparse.ArgumentParser) -> None:
@@ -247,6 +284,7 @@ def _run(chosen: argparse.Namespace) -> int:
     try:
         from pipeline.study import run_study
 
+        engine = _engine_settings(chosen)
         with report_progress(config, quiet=chosen.quiet) as on_progress:
             result = run_study(
                 config,
@@ -254,6 +292,7 @@ def _run(chosen: argparse.Namespace) -> int:
                 accept_changes=chosen.accept_changes,
                 promote=chosen.promote,
                 command=chosen.typed,
+                engine=engine,
                 on_progress=on_progress,
             )
     except (ConfigError, StoreLostError, Stopped):
@@ -264,6 +303,20 @@ def _run(chosen: argparse.Namespace) -> int:
 
         print_result(result)
     return 0
+
+
+def _engine_settings(chosen: argparse.Namespace) -> EngineSettings:
+    from pipeline.engine import EngineSettings
+
+    given = {
+        "kind": chosen.engine,
+        "populations": chosen.populations,
+        "address": chosen.address,
+        "cpus_per_population": chosen.cpus_per_population,
+        "gpus_per_population": chosen.gpus_per_population,
+        "timeout": chosen.population_timeout,
+    }
+    return EngineSettings(**{key: value for key, value in given.items() if value is not None})
 
 
 def _configure(chosen: argparse.Namespace) -> StudyConfig:
@@ -364,6 +417,19 @@ def _count(text: str) -> int | None:
         return int(text) if text else None
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number, however: {text!r}") from None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, however: {text!r}") from None
+
+
+def _engine(text: str) -> str | None:
+    if text not in ("", "local", "ray"):
+        raise argparse.ArgumentTypeError(f"must be local or ray, however: {text!r}")
+    return text or None
 
 
 def _text(text: str) -> str | None:

@@ -24,7 +24,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.config import StudyConfig
 from pipeline.confirm.course import confirm
@@ -35,12 +34,12 @@ from pipeline.contents import (
     trial_record,
 )
 from pipeline.data import Table
+from pipeline.engine import Engine, Population
 from pipeline.failures import (
     Suspect,
     in_training,
     refuse_failures,
 )
-from pipeline.population.team import PopulationTeam
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder
 from pipeline.replay import Replay
@@ -57,9 +56,6 @@ from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened
 from pipeline.tracking.client import milliseconds
 from pipeline.weights import weights_file
-
-if TYPE_CHECKING:
-    pass
 
 # Runs that may wait for the tracking store before training waits for it too, in populations.
 BACKLOG = 4
@@ -109,10 +105,10 @@ class Search:
 
     config: StudyConfig
     sampling: Sampling
-    trainer: PopulationTeam
+    trainer: Population
+    engine: Engine
     recorder: Recorder
     on_progress: Callable[[Progress], None] | None
-    stop_if_asked: Callable[[], None]
 
     running: dict[int, _Running] = field(default_factory=dict)
     reached: dict[int, int] = field(default_factory=dict)  # slot -> epochs of its trial
@@ -146,7 +142,7 @@ class Search:
             for slot in self._stopped(points):
                 self._end(slot, points[slot].stop_reason or StopReason.PRUNED)
             self._show_progress()
-            self.stop_if_asked()
+            self.engine.stop_if_asked()
         self._hand_over()
         # While the last runs are written, what concludes the study is imported.
         import pipeline.report  # noqa: F401
@@ -183,10 +179,10 @@ class Search:
             table,
             self.records,
             replicates,
+            self.engine,
             self.recorder,
             before=self.confirmed_before,
             on_trained=show,
-            stop_if_asked=self.stop_if_asked,
         )
         if confirmation is not None:
             runs = finalist_runs(confirmation, self.config.has_dropout, started, milliseconds())

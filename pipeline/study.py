@@ -24,6 +24,7 @@ from pipeline.contents import (
     describe_study,
 )
 from pipeline.data import Splits, drawable_replicates, load_table, split
+from pipeline.engine import LOCAL, Engine, EngineSettings, started
 from pipeline.failures import (
     TrainingError,
     find_culprit,
@@ -32,8 +33,6 @@ from pipeline.failures import (
     with_half_the_population,
 )
 from pipeline.interrupts import Hurried, held_back
-from pipeline.population.team import PopulationTeam
-from pipeline.population.trainer import device_of
 from pipeline.recorder import Recorder, start_writer
 from pipeline.results import (
     StudyRecord,
@@ -85,6 +84,7 @@ def run_study(
     accept_changes: bool = False,
     promote: bool = False,
     command: str | None = None,
+    engine: EngineSettings = LOCAL,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
     """Searches `search.n_trials` trials and confirms the finalists, all under one parent run.
@@ -97,11 +97,12 @@ def run_study(
             stays comparable: see `tracking.changes`.
         promote: Give the champion its alias even where the registered one was better.
         command: That was given to start it, as it is to be repeated, without passwords.
+        engine: Where it trains, which changes nothing of what comes out.
         on_progress: Called after every epoch of the population.
 
     Raises:
-        ConfigError: The data cannot be trained on, the store cannot be written to, or a resumed
-            study is not the one that began.
+        ConfigError: The engine cannot be had, the data cannot be trained on, the store cannot be
+            written to, or a resumed study is not the one that began.
         StudyError: More trials raised than may, or not even one fits into memory.
         StoreLostError: The store went away for good. What ended is kept for a resume.
     """
@@ -110,11 +111,12 @@ def run_study(
         config = config.model_copy(update={"data": config.data.handed_over()})
     table = load_table(config.data, data)
     splits = split(table, config.data, config.seed)
-    device_of(config.training.device)  # that there is one is said before anything is written
     # What cannot be confirmed is to be said before the search.
     replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
     description = describe_study(config, table, splits, command)
-    with held_back() as stop_if_asked, quiet_optuna():
+    with started(engine) as trains, held_back() as stop_if_asked, quiet_optuna():
+        trains.require(config)  # what is not there is said before anything is written
+        trains.stop_if_asked = stop_if_asked
         recorder = Recorder(
             config,
             description,
@@ -123,7 +125,7 @@ def run_study(
             stop_if_asked=stop_if_asked,
         )
         try:
-            search = searched(config, splits, recorder, on_progress, stop_if_asked, resume=resume)
+            search = searched(config, splits, trains, recorder, on_progress, resume=resume)
             with search.timed("confirm"):
                 confirmation = search.confirm(table, replicates)
             with search.timed("conclude"):
@@ -165,9 +167,9 @@ def run_study(
 def searched(
     config: StudyConfig,
     splits: Splits,
+    engine: Engine,
     recorder: Recorder,
     on_progress: Callable[[Progress], None] | None,
-    stop_if_asked: Callable[[], None],
     *,
     resume: bool,
 ) -> Search:
@@ -184,11 +186,11 @@ def searched(
 
     def attempt(again: bool) -> Search:
         with in_training():
-            trainer = PopulationTeam(config, splits)
+            trainer = engine.population(config, splits)
         with closing(trainer):  # its cores and memory are the confirmation's
             sampling = Sampling(config)
             search = Search(
-                config, sampling, trainer, recorder, on_progress, stop_if_asked, seconds=seconds
+                config, sampling, trainer, engine, recorder, on_progress, seconds=seconds
             )
             try:
                 if resume or again:
@@ -211,16 +213,20 @@ def searched(
         except TrainingError as error:
             failed = error
         failed.forget()  # what is to be tried next needs the memory
-        config, again = _remedied(config, splits, recorder, failed), True
+        config, again = _remedied(config, splits, engine, recorder, failed), True
 
 
 def _remedied(
-    config: StudyConfig, splits: Splits, recorder: Recorder, failed: TrainingError
+    config: StudyConfig,
+    splits: Splits,
+    engine: Engine,
+    recorder: Recorder,
+    failed: TrainingError,
 ) -> StudyConfig:
     """What to go on with after training raised; raises where there is nothing to go on with."""
     if ran_out_of_memory(failed.cause):
         return with_half_the_population(config, failed.cause)
-    found = find_culprit(config, splits, failed)
+    found = find_culprit(engine.for_one(config), splits, failed)
     if found is None:
         raise failed.cause
     suspect, result = found

@@ -20,13 +20,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from pipeline.config import StudyConfig
 from pipeline.confirm.finalists import choose_finalists
 from pipeline.confirm.runs import FinishedReplicate, replicate_run
 from pipeline.data import Table, split
+from pipeline.engine import Engine
 from pipeline.failures import half_of, ran_out_of_memory
-from pipeline.population.replicates import SLOTS, Rows, Trained, train_replicates
+from pipeline.population.replicates import SLOTS, Rows, Trained
 from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
 from pipeline.space import Hyperparameters
@@ -43,11 +45,11 @@ def confirm(
     table: Table,
     trials: Sequence[TrialRecord],
     replicates: Sequence[int],
+    engine: Engine,
     recorder: Recorder,
     *,
     before: Confirmation | None = None,
     on_trained: OnTrained | None = None,
-    stop_if_asked: Callable[[], None] = lambda: None,
 ) -> Confirmation | None:
     """Trains the finalists of a search on fresh replicates; every training is a run.
 
@@ -56,10 +58,10 @@ def confirm(
         table: Its data.
         trials: Of its search.
         replicates: Numbers of the replicates that finalists are trained on.
+        engine: Where finalists train.
         recorder: Where runs go.
         before: What a confirmation that was cut off has left in the store.
         on_trained: Told of each step.
-        stop_if_asked: Called while waiting; may raise.
 
     Returns:
         The whole confirmation; None where it is switched off, or no trial was completed.
@@ -74,18 +76,13 @@ def confirm(
     if not finalists or not replicates:
         return None
 
-    def rows_of(replicate: int) -> Rows:
-        splits = split(table, config.data, config.seed, replicate)
-        return Rows(splits, splits.test_part(table))
-
+    rows_of = partial(_rows_of, config, table)
     n_all = len(finalists) * len(replicates)
     n_slots: int | None = None
     try:
         while todo := {each: missing for each in replicates if (missing := stage.missing(each))}:
             try:
-                for trained in train_replicates(
-                    config, todo, rows_of, n_slots=n_slots, while_waiting=stop_if_asked
-                ):
+                for trained in engine.replicates(config, todo, rows_of, n_slots):
                     stage.note(trained)
                     if on_trained is not None:
                         on_trained(stage.n_trained, n_all)
@@ -105,6 +102,11 @@ def confirm(
         records=tuple(sorted(stage.records, key=lambda each: (each.finalist, each.replicate))),
         rows=(int(rows["data.train_rows"]), int(rows["data.val_rows"])),
     )
+
+
+def _rows_of(config: StudyConfig, table: Table, replicate: int) -> Rows:
+    splits = split(table, config.data, config.seed, replicate)
+    return Rows(splits, splits.test_part(table))
 
 
 class _Stage:

@@ -22,6 +22,7 @@ import torch
 from pipeline.config import StudyConfig
 from pipeline.data import Splits
 from pipeline.population.forked import ForkedProcess, usual_processes
+from pipeline.population.pace import Pace
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
@@ -31,9 +32,6 @@ FEWEST_SLOTS = 4
 
 # Small products have no use for more threads.
 MOST_THREADS = 4
-
-# Weight of the newest epoch in what an epoch is taken to last.
-NEWEST = 0.3
 
 
 class PopulationTeam:
@@ -62,7 +60,7 @@ class PopulationTeam:
         self._here = PopulationTrainer(config, splits)
         self._seats: dict[int, _Helper | None] = {}  # slot -> who trains it, None: this process
         self._planned: deque[_Helper | None] = deque()  # who trains what is loaded next
-        self._pace = _Pace()
+        self._pace = Pace()
         self._begun_at: float | None = None  # when others began the epoch that is not over
         if n_processes is None:
             n_processes = _usual_processes(self.n_slots) if self._here.on_cpu else 1
@@ -170,29 +168,6 @@ class PopulationTeam:
         return {helper for helper in self._seats.values() if helper is not None}
 
 
-class _Pace:
-    """What an epoch takes in one process, smoothed; unknown until it was measured."""
-
-    def __init__(self) -> None:
-        self._each: float | None = None
-        self._delay = 0.0
-
-    def note(self, seconds: float, n_slots: int) -> None:
-        """Takes what an epoch of so many slots took."""
-        if n_slots:
-            before = self._each if self._each is not None else seconds / n_slots
-            self._each = NEWEST * seconds / n_slots + (1 - NEWEST) * before
-
-    def note_delay(self, seconds: float) -> None:
-        """Takes how long after the others an epoch was begun."""
-        self._delay = NEWEST * seconds + (1 - NEWEST) * self._delay
-
-    def of(self, n_slots: int, usual: _Pace) -> float:
-        """When an epoch of so many slots would end; where unknown, a slot is as slow as usual."""
-        each = next((s for s in (self._each, usual._each) if s is not None), 1.0)
-        return self._delay + n_slots * each
-
-
 class _Helper:
     """Another process with a trainer, of which this is the near end."""
 
@@ -200,7 +175,7 @@ class _Helper:
         self._forked = ForkedProcess(_serve, config, splits)
         self._connection = self._forked.connection
         self.begun = False
-        self.pace = _Pace()
+        self.pace = Pace()
         self.loads: list[tuple[int, Hyperparameters]] = []
 
     def begin_epoch(self) -> None:
