@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pipeline.config import ConfigError, StudyError
 from pipeline.population.forked import LostProcessError
@@ -37,6 +37,7 @@ class LostFleetError(LostMemberError, StudyError):
     """No member is left, or one thing takes down whoever trains it."""
 
 
+@runtime_checkable
 class Member(Protocol):
     """A process with a `Host`, seen from here.
 
@@ -62,6 +63,7 @@ class Member(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where members come from."""
 
