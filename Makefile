@@ -17,7 +17,13 @@ TARGET ?=
 RESUME ?=
 ACCEPT_CHANGES ?=
 PROMOTE ?=
+ENGINE ?=
+POPULATIONS ?=
+ADDRESS ?=
+CPUS_PER_POPULATION ?=
+GPUS_PER_POPULATION ?=
 export STUDY N_TRIALS POPULATION SEED MAX_EPOCHS REPLICATES DATA TARGET RESUME ACCEPT_CHANGES PROMOTE
+export ENGINE POPULATIONS ADDRESS CPUS_PER_POPULATION GPUS_PER_POPULATION
 
 ENV_MANAGER ?= local
 PORT ?= 5000
@@ -66,7 +72,9 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 	mlflow run . --env-manager $(ENV_MANAGER) -P study="$$STUDY" \
 		-P n_trials="$$N_TRIALS" -P population="$$POPULATION" -P seed="$$SEED" \
 		-P max_epochs="$$MAX_EPOCHS" -P replicates="$$REPLICATES" -P data="$$DATA" -P target="$$TARGET" \
-		-P resume="$$RESUME" -P accept_changes="$$ACCEPT_CHANGES" -P promote="$$PROMOTE"
+		-P resume="$$RESUME" -P accept_changes="$$ACCEPT_CHANGES" -P promote="$$PROMOTE" \
+		-P engine="$$ENGINE" -P populations="$$POPULATIONS" -P address="$$ADDRESS" \
+		-P cpus_per_population="$$CPUS_PER_POPULATION" -P gpus_per_population="$$GPUS_PER_POPULATION"
 
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 

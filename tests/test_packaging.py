@@ -105,6 +105,15 @@ def test_a_lock_satisfies_pyproject(lock: str, extras: tuple[str, ...]) -> None:
         assert requirement.specifier.contains(version), f"{requirement}, {lock} has {version}"
 
 
+def test_ray_is_known_to_one_file() -> None:
+    knowing = [
+        path.name
+        for path in (ROOT / "pipeline").rglob("*.py")
+        if re.search(r"^\s*(import|from) ray\b", path.read_text(), flags=re.MULTILINE)
+    ]
+    assert knowing == ["distributed.py"]
+
+
 def test_the_runtime_lock_holds_everything_the_package_imports() -> None:
     trees = [ast.parse(path.read_text()) for path in (ROOT / "pipeline").rglob("*.py")]
     imports = [node for tree in trees for node in ast.walk(tree)]
@@ -118,6 +127,7 @@ def test_the_runtime_lock_holds_everything_the_package_imports() -> None:
     }
     foreign = {module.split(".", 1)[0] for module in modules} - {
         "pipeline",
+        "ray",  # an extra
         *sys.stdlib_module_names,
     }
     distributions = packages_distributions()

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from sklearn.metrics import accuracy_score, log_loss
 
+from pipeline import engine
 from pipeline.config import ConfigError, StudyConfig, load_config
 from pipeline.confirm import course
 from pipeline.confirm.measures import METRICS
@@ -300,14 +301,14 @@ class TestResume:
         assert 0 < len(left) < len(whole.records)
         assert {run.info.status for run in left} == {"FINISHED"}
         trained: list[ReplicateRecord] = []
-        train = course.train_replicates
+        train = engine.train_replicates
 
         def watched(*args, **kwargs):
             for each in train(*args, **kwargs):
                 trained.append(each)
                 yield each
 
-        monkeypatch.setattr(course, "train_replicates", watched)
+        monkeypatch.setattr(engine, "train_replicates", watched)
         again = run_study(study, resume=True)
         assert len(trained) == len(whole.records) - len(left)
         assert as_text(again) == as_text(result)
