@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -137,6 +137,11 @@ def test_a_named_failure_is_as_patient_as_what_it_names(closed_port: int) -> Non
         (MlflowException("The following failures ... Connection aborted"), FOREVER),
         (MlflowException("... too many 500 error responses"), HICCUP),
         (MlflowException("no such run"), 0.0),
+        (requests.exceptions.RetryError("... too many 429 error responses"), FOREVER),
+        (requests.exceptions.RetryError("... too many 500 error responses"), HICCUP),
+        (requests.exceptions.ChunkedEncodingError("IncompleteRead"), FOREVER),
+        (requests.exceptions.MissingSchema("no address"), 0.0),
+        (TimeoutError("timed out"), FOREVER),
         (OSError(errno.ENOSPC, "No space left on device"), 0.0),
         (PermissionError(errno.EACCES, "denied"), 0.0),
         (FileNotFoundError(errno.ENOENT, "gone"), 0.0),
@@ -152,6 +157,24 @@ def test_a_named_failure_is_as_patient_as_what_it_names(closed_port: int) -> Non
         ),
         (
             sqlalchemy.exc.OperationalError("", {}, Exception("server closed the connection")),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.OperationalError(
+                "", {}, sqlite3.OperationalError("database table is locked: runs")
+            ),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.OperationalError("", {}, sqlite3.OperationalError("cannot connect")),
+            0.0,
+        ),
+        (
+            sqlalchemy.exc.OperationalError("", {}, Exception("Lost Connection to MySQL server")),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.InterfaceError("", {}, Exception("SSL"), connection_invalidated=True),
             FOREVER,
         ),
         (sqlalchemy.exc.ProgrammingError("", {}, Exception("no such table")), 0.0),
@@ -209,6 +232,39 @@ def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
     with pytest.raises(ConfigError) as refused:
         refuse()
     assert patience_with(refused.value) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "repeated"),
+    [
+        *((f"{each}_run", True) for each in ("get", "set", "log", "update", "finalize")),
+        ("search_runs", True),
+        *((f"{each}_run", False) for each in ("create", "delete", "restore", "rename", "copy")),
+        ("log_outputs", False),
+    ],
+)
+def test_what_can_be_asked_twice_is(name: str, repeated: bool) -> None:
+    asked: list[int] = []
+    begun: list[int] = []
+
+    class Client:
+        def __getattr__(self, _: str) -> Callable[[], None]:
+            return self.ask
+
+        def ask(self) -> None:
+            asked.append(1)
+            if len(asked) == 1:
+                raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    client = RepeatingClient(Client())
+
+    def function() -> None:
+        begun.append(1)
+        getattr(client, name)()
+
+    Patience(20, "http://host")(function)
+    assert len(asked) == 2
+    assert len(begun) == (1 if repeated else 2)
 
 
 def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
