@@ -192,10 +192,10 @@ def test_a_lock_that_one_has_can_be_taken_again_and_is_let_go_of_once(journal: s
 
 def test_a_lock_is_its_process_s_whichever_of_its_threads_took_it(journal: str) -> None:
     lock = locks.study_lock(journal)
-    taking = threading.Thread(target=locks.take, args=(lock,))
-    taking.start()
-    taking.join()
-    locks.let_go(lock)
+    locks.take(lock)
+    letting_go = threading.Thread(target=locks.let_go, args=(lock,))
+    letting_go.start()
+    letting_go.join()
     with held(lock):
         pass
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.contents import EndedRun
 from pipeline.store import StoreLostError, TrackingError, named_failure, probe
 from pipeline.tracking import Parent, Patience, write_runs
 from pipeline.tracking.client import client_of
-from pipeline.tracking.patience import FOREVER, HICCUP, RepeatingClient, patience_with
+from pipeline.tracking.patience import FOREVER, HICCUP, Outage, RepeatingClient, patience_with
 from tests.commands import with_store
 
 
@@ -301,3 +302,32 @@ def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
     asked[:] = [0, 0]
     with pytest.raises(ConnectionResetError):
         client.get_run(0)
+
+
+def test_a_store_is_away_since_its_last_answer_and_no_refusal_is_its_first_sign() -> None:
+    Outage.end()
+    assert Outage.lasted(since=time.monotonic() - 1000) < 500  # of a call that began long before
+    Outage.end()
+
+    def refused() -> None:
+        raise MlflowException("no such run")
+
+    with pytest.raises(StoreLostError, match="must answer and be writable"):
+        Patience(20, "http://host")(refused)
+    assert Outage.began is None
+
+
+def test_a_named_failure_is_not_named_twice(closed_port: int) -> None:
+    uri = f"http://127.0.0.1:{closed_port}"
+
+    def named() -> None:
+        with named_failure(uri, MlflowException):
+            ask(uri)
+
+    with pytest.raises(StoreLostError) as caught:
+        Patience(0.1, uri)(named)
+    assert str(caught.value) == (
+        "the tracking store must answer within 0.1 s, however: [Errno 111] Connection refused "
+        f"({uri}, tracking.give_up_after)"
+    )
+    assert Patience(0.1, uri)(int) == 0
