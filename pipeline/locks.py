@@ -25,6 +25,9 @@ from pipeline.config import ConfigError
 # Whoever only looks at a lock holds it, too, for an instant.
 PATIENCE = 5.0
 
+# What a file system says that knows no locks, a network's for instance.
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
 logger = logging.getLogger(__name__)
 
 _held: dict[Path, FileLock] = {}
@@ -72,14 +75,13 @@ def take(lock: Path, patience: float = PATIENCE) -> None:
     """
     if lock in _held:
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
     taken = _file_lock(lock)
     try:
         taken.acquire(timeout=patience, poll_interval=0.05)
     except Timeout:
         raise _refusal(lock) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_LOCKS:
             raise
         logger.warning("two processes must not be at one study: this file system cannot tell")
         return
@@ -109,9 +111,9 @@ def is_abandoned(journal: str) -> bool:
     A study of another machine, or one that is older than the locks, has none here: nothing is known
     of it.
     """
-    there = [lock for lock in (study_lock(journal), writer_lock(journal)) if lock.exists()]
     try:
-        return bool(there) and all(map(_is_free, there))
+        there = [lock for lock in (study_lock(journal), writer_lock(journal)) if lock.exists()]
+        return bool(there) and all(_is_held(lock) is False for lock in there)
     except PermissionError:
         return False  # another person's
 
@@ -121,20 +123,23 @@ def is_ours(journal: str) -> bool:
     return writer_lock(journal) in _held
 
 
-def _is_free(lock: Path) -> bool:
-    if lock in _held:
-        return False
+def _is_held(lock: Path) -> bool | None:
+    """By whatever process; None where the file system cannot tell."""
     looked_at = _file_lock(lock)
     try:
         looked_at.acquire(blocking=False)
     except Timeout:
-        return False
+        return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
     looked_at.release()
-    return True
+    return False
 
 
 def _require(lock: Path) -> None:
-    if lock.exists() and not _is_free(lock):
+    if lock.exists() and _is_held(lock):
         raise _refusal(lock)
 
 

@@ -31,7 +31,7 @@ def keep(spool: Path, run: EndedRun) -> None:
     try:
         (fresh / FILES_FOLDER).mkdir(parents=True)
         plain = {each.name: getattr(run, each.name) for each in fields(run)}
-        plain["files"] = sorted(run.files)
+        plain["files"] = list(run.files)
         _write(fresh / RUN_FILE, json.dumps(plain, indent=1).encode())
         for name, content in run.files.items():
             _write(fresh / FILES_FOLDER / name, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,20 @@ def test_a_process_whose_parent_was_gone_before_it_looked_ends() -> None:
         assert late.wait(timeout=30) == 1
 
 
+def test_a_process_that_watches_ends_by_itself_all_the_same() -> None:
+    program = """
+import os
+from pipeline.ancestors import end_with, tell_of_end
+end_with(os.getppid())
+tell_of_end([os.getppid()], lambda: os._exit(7))
+tell_of_end([], lambda: os._exit(7))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("script", "length"),
     [
@@ -94,11 +109,12 @@ def test_without_mlflow_run_nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -
     assert up_to_mlflow_run() == []
 
 
-def test_a_shell_in_which_a_person_set_the_run_is_not_watched() -> None:
+@pytest.mark.parametrize("before", [{}, {"MLFLOW_RUN_ID": "abcd"}])
+def test_a_shell_in_which_a_person_set_the_run_is_not_watched(before: dict[str, str]) -> None:
     """It may end before the study that was started in it: `nohup` is for that."""
     program = "from pipeline.ancestors import up_to_mlflow_run; print(up_to_mlflow_run())"
     script = 'export MLFLOW_RUN_ID=abc; "$0" -c "$1"; true'
-    with started("bash", "-c", script, sys.executable, program) as shell:
+    with started("bash", "-c", script, sys.executable, program, **before) as shell:
         assert shell.communicate()[0] == "[]\n"
 
 
@@ -106,3 +122,15 @@ def test_ancestors_are_named_nearest_first() -> None:
     line = list(ancestors())
     assert line[0] == os.getppid()
     assert len(set(line)) == len(line)
+    assert 1 not in line  # whoever is orphaned has it for a parent
+
+
+def test_an_ancestor_may_have_any_name(tmp_path: Path) -> None:
+    shell = shutil.which("bash")
+    assert shell is not None
+    named = tmp_path / "a) S 1 (b"
+    named.symlink_to(shell)
+    program = "from pipeline.ancestors import ancestors; print(*list(ancestors())[:2])"
+    script = '"$0" -c "$1"; true'
+    with started(str(named), "-c", script, sys.executable, program) as child:
+        assert child.communicate()[0] == f"{child.pid} {os.getpid()}\n"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pipeline.interrupts import held_back
+from pipeline.interrupts import Hurried, held_back
 
 
 class Arrived(BaseException):
@@ -84,8 +84,31 @@ def test_a_second_sigint_does_not_wait() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             pytest.fail("the second one waited")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Hurried):
         impatient()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGTERM),
+    ],
+)
+def test_of_any_other_two_signals_the_first_is_delivered_and_the_second_forgotten(
+    sent: tuple[int, int],
+) -> None:
+    heard: list[int] = []
+    for number in set(sent):
+        signal.signal(number, lambda number, _: heard.append(number))
+    with held_back() as stop_if_asked:
+        for number in sent:
+            os.kill(os.getpid(), number)
+        assert heard == []
+        stop_if_asked()
+        stop_if_asked()
+    assert heard == [sent[0]]
 
 
 def test_the_handlers_are_as_before_after_the_block() -> None:
@@ -100,6 +123,16 @@ def test_the_handlers_are_as_before_after_the_block() -> None:
 def test_an_error_in_the_block_is_not_hidden() -> None:
     with pytest.raises(ValueError, match="own"), held_back():
         raise ValueError("own")
+
+
+def test_an_error_in_the_block_is_told_rather_than_a_signal_before_it() -> None:
+    def failing() -> None:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own"):
+        failing()
 
 
 def test_other_threads_are_left_alone() -> None:

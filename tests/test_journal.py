@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -214,6 +215,13 @@ class TestTheFile:
             (FIRST + b"[]\n" + LINE, None, "line 2 is no operation of Optuna's"),
             (FIRST + b"\n", None, "line 2 is no operation of Optuna's"),
             (FIRST + b"\xff\xfe\n", None, "line 2 is no operation of Optuna's"),
+            (
+                FIRST + b'{"op_code":4,"worker_id":"\xff"}\n',
+                None,
+                "line 2 is no operation of Optuna's",
+            ),
+            (FIRST + b'{"op_code":"4"}\n', None, "line 2 is no operation of Optuna's"),
+            (b"{}\n", None, "line 1 is no operation of Optuna's"),
             (LINE, None, "line 1 does not begin a study"),
         ],
     )
@@ -241,5 +249,10 @@ class TestTheFile:
         for name, content in {"a": self.FIRST, "b": self.LINE, "c": b"", "d": b"\0\n"}.items():
             (tmp_path / f"{name}.journal").write_bytes(content)
         assert list(journals_of(tmp_path, 'a "name"')) == [tmp_path / "a.journal"]
+        (tmp_path / "e.journal").write_bytes(self.FIRST + self.LINE)
+        for newest in ("e", "a"):
+            os.utime(tmp_path / "a.journal", (7, 2 if newest == "a" else 1))
+            os.utime(tmp_path / "e.journal", (7, 2 if newest == "e" else 1))
+            assert next(journals_of(tmp_path, 'a "name"')).stem == newest
         assert list(journals_of(tmp_path, "w")) == []
         assert list(journals_of(tmp_path / "nowhere", "w")) == []

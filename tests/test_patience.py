@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pipeline.contents import EndedRun
 from pipeline.store import StoreLostError, TrackingError, named_failure, probe
 from pipeline.tracking import Parent, Patience, write_runs
 from pipeline.tracking.client import client_of
-from pipeline.tracking.patience import FOREVER, HICCUP, RepeatingClient, patience_with
+from pipeline.tracking.patience import FOREVER, HICCUP, Outage, RepeatingClient, patience_with
 from tests.commands import with_store
 
 
@@ -137,6 +138,11 @@ def test_a_named_failure_is_as_patient_as_what_it_names(closed_port: int) -> Non
         (MlflowException("The following failures ... Connection aborted"), FOREVER),
         (MlflowException("... too many 500 error responses"), HICCUP),
         (MlflowException("no such run"), 0.0),
+        (requests.exceptions.RetryError("... too many 429 error responses"), FOREVER),
+        (requests.exceptions.RetryError("... too many 500 error responses"), HICCUP),
+        (requests.exceptions.ChunkedEncodingError("IncompleteRead"), FOREVER),
+        (requests.exceptions.MissingSchema("no address"), 0.0),
+        (TimeoutError("timed out"), FOREVER),
         (OSError(errno.ENOSPC, "No space left on device"), 0.0),
         (PermissionError(errno.EACCES, "denied"), 0.0),
         (FileNotFoundError(errno.ENOENT, "gone"), 0.0),
@@ -152,6 +158,24 @@ def test_a_named_failure_is_as_patient_as_what_it_names(closed_port: int) -> Non
         ),
         (
             sqlalchemy.exc.OperationalError("", {}, Exception("server closed the connection")),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.OperationalError(
+                "", {}, sqlite3.OperationalError("database table is locked: runs")
+            ),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.OperationalError("", {}, sqlite3.OperationalError("cannot connect")),
+            0.0,
+        ),
+        (
+            sqlalchemy.exc.OperationalError("", {}, Exception("Lost Connection to MySQL server")),
+            FOREVER,
+        ),
+        (
+            sqlalchemy.exc.InterfaceError("", {}, Exception("SSL"), connection_invalidated=True),
             FOREVER,
         ),
         (sqlalchemy.exc.ProgrammingError("", {}, Exception("no such table")), 0.0),
@@ -211,6 +235,39 @@ def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
     assert patience_with(refused.value) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "repeated"),
+    [
+        *((f"{each}_run", True) for each in ("get", "set", "log", "update", "finalize")),
+        ("search_runs", True),
+        *((f"{each}_run", False) for each in ("create", "delete", "restore", "rename", "copy")),
+        ("log_outputs", False),
+    ],
+)
+def test_what_can_be_asked_twice_is(name: str, repeated: bool) -> None:
+    asked: list[int] = []
+    begun: list[int] = []
+
+    class Client:
+        def __getattr__(self, _: str) -> Callable[[], None]:
+            return self.ask
+
+        def ask(self) -> None:
+            asked.append(1)
+            if len(asked) == 1:
+                raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    client = RepeatingClient(Client())
+
+    def function() -> None:
+        begun.append(1)
+        getattr(client, name)()
+
+    Patience(20, "http://host")(function)
+    assert len(asked) == 2
+    assert len(begun) == (1 if repeated else 2)
+
+
 def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
     """What asks ten things gets through where every third answer is lost."""
     asked: list[int] = []
@@ -245,3 +302,32 @@ def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
     asked[:] = [0, 0]
     with pytest.raises(ConnectionResetError):
         client.get_run(0)
+
+
+def test_a_store_is_away_since_its_last_answer_and_no_refusal_is_its_first_sign() -> None:
+    Outage.end()
+    assert Outage.lasted(since=time.monotonic() - 1000) < 500  # of a call that began long before
+    Outage.end()
+
+    def refused() -> None:
+        raise MlflowException("no such run")
+
+    with pytest.raises(StoreLostError, match="must answer and be writable"):
+        Patience(20, "http://host")(refused)
+    assert Outage.began is None
+
+
+def test_a_named_failure_is_not_named_twice(closed_port: int) -> None:
+    uri = f"http://127.0.0.1:{closed_port}"
+
+    def named() -> None:
+        with named_failure(uri, MlflowException):
+            ask(uri)
+
+    with pytest.raises(StoreLostError) as caught:
+        Patience(0.1, uri)(named)
+    assert str(caught.value) == (
+        "the tracking store must answer within 0.1 s, however: [Errno 111] Connection refused "
+        f"({uri}, tracking.give_up_after)"
+    )
+    assert Patience(0.1, uri)(int) == 0

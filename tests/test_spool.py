@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,10 +33,10 @@ RUN = EndedRun(
 
 def test_what_is_kept_comes_back_equal(tmp_path: Path) -> None:
     spool = spool_of(str(tmp_path / "abc.journal"))
-    other = replace(RUN, name="confirm-winner-03", files={})
-    keep(spool, RUN)
-    keep(spool, other)
-    assert [run for _, run in kept(spool)] == [other, RUN]
+    others = [replace(RUN, name=f"confirm-winner-{n:02}", files={}) for n in range(7)]
+    for run in (RUN, *reversed(others)):
+        keep(spool, run)
+    assert [run for _, run in kept(spool)] == [*others, RUN]
     assert spool == tmp_path / "abc.spool"
     assert {path.name for path in spool.rglob("*") if path.is_file()} == {
         *("run.json", "history.csv", "weights.pt")
@@ -64,6 +66,62 @@ def test_what_a_killed_process_left_half_is_not_there(tmp_path: Path) -> None:
     assert list(kept(tmp_path)) == []
     keep(tmp_path, RUN)
     assert [run for _, run in kept(tmp_path)] == [RUN]
+
+
+def test_what_is_no_run_is_none(tmp_path: Path) -> None:
+    keep(tmp_path, RUN)
+    (tmp_path / "notes.txt").write_text("a person's")
+    (tmp_path / "folder").mkdir()
+    assert [run for _, run in kept(tmp_path)] == [RUN]
+
+
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from pipeline.contents import EndedRun
+from pipeline.spool import drop, keep, kept
+
+folder = Path(sys.argv[1])
+old = EndedRun("a", {}, {}, [], "FINISHED", 1, 2, files={"x": b"1", "y": b"2"})
+new = replace(old, status="KILLED", files={"x": b"3", "z": b"4"})
+
+def die_at(step, spool):
+    def count(event, arguments):
+        nonlocal step
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            step -= 1
+            if not step:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+
+ended, step, seen = False, 0, []
+while not ended:
+    step += 1
+    spool = folder / str(step)
+    keep(spool, old)
+    child = os.fork()
+    if not child:
+        die_at(step, spool)
+        keep(spool, new)
+        drop(spool / "a")
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1] == 0
+    there = [run for _, run in kept(spool)]
+    assert there in ([old], [new], []), (step, there)
+    seen += there
+    for _ in range(2):
+        keep(spool, new)
+        assert [run for _, run in kept(spool)] == [new], step
+        drop(spool / "a")
+        assert list(kept(spool)) == [], step
+assert old in seen and new in seen and step > 20, (step, seen)
+"""
+
+
+def test_a_process_that_is_killed_at_any_step_leaves_no_half_of_a_run(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", KILLED, str(tmp_path)]
+    subprocess.run(program, cwd=Path(__file__).parents[1], check=True)
 
 
 def test_a_full_disk_leaves_no_half_of_a_run(tmp_path: Path) -> None:
@@ -106,6 +164,27 @@ def test_a_delivered_run_is_the_one_that_was_kept(tmp_path: Path, parent: Parent
     assert written.data.metrics["loss/val"] == 1e-300
     assert not spool.exists()
     assert deliver(parent, spool) == 0
+
+
+def test_a_delivery_that_fails_keeps_what_it_could_not_write(
+    tmp_path: Path, parent: Parent
+) -> None:
+    client = MlflowClient(parent.uri)
+    root, spool = tmp_path / "artifacts", tmp_path / "a.spool"
+    root.write_text("no folder")
+    experiment = client.create_experiment("no folder", artifact_location=str(root))
+    here = Parent(parent.uri, experiment, client.create_run(experiment).info.run_id)
+    bare = replace(RUN, name="trial-0001", write="bare", files={})
+    whole = replace(RUN, name="trial-0002", write="whole")
+    keep(spool, bare)
+    keep(spool, whole)
+    for _ in range(2):
+        with pytest.raises(OSError, match="artifacts"):
+            deliver(here, spool)
+        assert [run for _, run in kept(spool)] == [whole]
+    root.unlink()
+    assert deliver(here, spool) == 1
+    assert [len(named(here, run.name)) for run in (bare, whole)] == [1, 1]
 
 
 @pytest.mark.parametrize("way", ["transaction", "client"])

@@ -554,6 +554,43 @@ class TestResume:
         assert result.parent_run_id == opened.parent.run_id
         assert len(result.record.trials) == len(journal(result).trials) == 3
 
+    def test_what_a_killed_program_left_is_put_in_order(self, store: Path) -> None:
+        overrides = {"search.n_trials": 3, "search.pruner": "none", "confirm.replicates": 2}
+        result = run_study(small(store, "left", **overrides))
+        known = {trial.number: trial.run_id for trial in result.record.trials}
+        experiment_id = result.record.experiment_id
+        parent = tracking.Parent(result.tracking_uri, experiment_id, result.parent_run_id)
+        client = MlflowClient()
+
+        def left(number: int, ended: int | None = None) -> str:
+            tags = {"mlflow.parentRunId": parent.run_id, "stage": "search"}
+            run = client.create_run(experiment_id, tags={**tags, "trial.number": str(number)})
+            run_id: str = run.info.run_id
+            if ended is not None:
+                client.set_terminated(run_id, "FINISHED", ended)
+            return run_id
+
+        def standing() -> dict[str, dict[str, str]]:
+            tags = {run.info.run_id: run.data.tags for run in runs_of(experiment_id)}
+            del tags[parent.run_id]
+            return tags
+
+        before = standing()
+        replicates = {run_id for run_id, tags in before.items() if "replicate" in tags}
+        averages = before.keys() - known.values() - replicates
+        assert replicates
+        assert averages
+        cut_off = left(3)
+        left(1, ended=1)  # before the one that the journal knows
+        record = tracking.recover_study(parent, known)
+        assert {trial.number: trial.run_id for trial in record.trials} == known
+        assert standing().keys() == before.keys() - averages
+        assert client.get_run(cut_off).info.status == "FAILED"
+        # Of two that the journal does not know, the one stays that ended first.
+        left(2, ended=2**42)
+        tracking.recover_study(parent, {})
+        assert standing().keys() == before.keys() - averages
+
     def test_a_changed_study_or_changed_data_are_refused(self, store: Path) -> None:
         path = store / "changing.csv"
         frame = pd.DataFrame(np.random.default_rng(1).normal(size=(53, 4)), columns=list("abcd"))

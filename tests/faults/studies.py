@@ -23,8 +23,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from pipeline.config import load_config
 from pipeline.study import run_study
-from tests.commands import environment, parents, runs, with_store
+from tests.commands import PROJECT, environment, parents, runs, with_store
 
+SITE = Path(__file__).parent / "site"
 N_TRIALS, N_REPLICATES = 13, 2
 TEXT = f"""
 name = "killed"
@@ -149,3 +150,8 @@ def seconds_of(folder: Path) -> float:
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
     return time.monotonic() - start
+
+
+def on_path() -> dict[str, str]:
+    """What has a program do as `site/sitecustomize.py` says."""
+    return {"PYTHONPATH": f"{SITE}{os.pathsep}{PROJECT}"}

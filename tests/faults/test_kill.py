@@ -14,11 +14,10 @@ from tests.faults.studies import (
     begin,
     ended,
     kill,
+    on_path,
     resume,
     seconds_of,
 )
-
-SITE = Path(__file__).parent / "site"
 
 # Moments of the loop and of its end, by the function that is entered or left just then.
 MOMENTS = {
@@ -95,8 +94,3 @@ def test_a_study_killed_at_any_moment(tmp_path: Path, seconds: float, part: int)
     resume(tmp_path)
     assert_as_if_undisturbed(tmp_path, before)
     shutil.rmtree(tmp_path)
-
-
-def on_path() -> dict[str, str]:
-    project = Path(__file__).parents[2]
-    return {"PYTHONPATH": f"{SITE}:{project}"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command, runs, study, with_store
+from tests.faults.studies import on_path
 from tests.held import program, states, study_program, wait_until
 
 STUDY = """
@@ -113,18 +114,35 @@ def test_a_kill_while_the_store_is_made_leaves_one_that_works(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_another_time_zone_changes_nothing(tmp_path: Path) -> None:
-    tables = []
-    for name, zones in (("undisturbed", ("UTC",)), ("moved", ("Etc/GMT-14", "Etc/GMT+12"))):
-        folder = tmp_path / name
-        folder.mkdir()
-        path = study(with_store(folder), STUDY)
-        for zone in zones[:-1]:
-            with program(folder, *study_program(path), TZ=zone) as running:
-                wait_until(begun(folder, PHASES["search"]), within=180)
-                running.kill()
-        done = command(folder, "run", path, "--quiet", "--resume", TZ=zones[-1])
-        assert done.returncode == 0, done.stderr
-        (table,) = folder.glob("mlruns/*/*/artifacts/trials.csv")
-        tables.append(table.read_bytes())
-    assert tables[0] == tables[1]
+@pytest.mark.parametrize(
+    ("killed", "resumed"),
+    [
+        ({"TZ": "Etc/GMT-14"}, {"TZ": "Etc/GMT+12"}),
+        ({"CLOCK": str(2 * 86_400)}, {"CLOCK": "0"}),
+        ({"CLOCK": "0"}, {"CLOCK": str(400 * 86_400)}),
+    ],
+    ids=["time zone", "clock set back", "clock set forward"],
+)
+def test_another_time_changes_nothing(
+    tmp_path: Path, killed: dict[str, str], resumed: dict[str, str], undisturbed: bytes
+) -> None:
+    path = study(with_store(tmp_path), STUDY)
+    with program(tmp_path, *study_program(path), **on_path(), **killed) as running:
+        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        running.kill()
+    assert trials_of(tmp_path, path, **on_path(), **resumed) == undisturbed
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = with_store(tmp_path_factory.mktemp("undisturbed"))
+    return trials_of(folder, study(folder, STUDY))
+
+
+def trials_of(folder: Path, path: str, **extra: str) -> bytes:
+    """The table that a study ends with, or that one which is taken up does."""
+    done = command(folder, "run", path, "--quiet", "--resume", **extra)
+    assert done.returncode == 0, done.stderr
+    assert "RUNNING" not in {run.info.status for run in runs(folder)}
+    (table,) = folder.glob("mlruns/*/*/artifacts/trials.csv")
+    return table.read_bytes()

@@ -1,15 +1,18 @@
-"""Kills the program, or hands over its place, when a function is entered or left for the nth time.
+"""Kills the program when a function is entered or left for the nth time, or sets its clock wrong.
 
 Python imports this by itself where its folder is on the path. So a study dies between two lines of
 its own code, without a line of it being changed for that. What to do stands in KILL_AT:
-`pipeline/search.py:Search._end:call:3`: the third call of that function, or `return`.
+`pipeline/search.py:Search._end:call:3`: the third call of that function, or `return`. CLOCK is by
+how many seconds the program's clock goes wrong.
 """
 
 import os
 import signal
 import sys
+import time
 
 AT = os.environ.get("KILL_AT", "")
+CLOCK = int(os.environ.get("CLOCK", "0"))
 
 
 def _watch() -> None:
@@ -32,3 +35,7 @@ def _watch() -> None:
 
 if AT:
     _watch()
+if CLOCK:
+    _time, _time_ns = time.time, time.time_ns
+    time.time = lambda: _time() + CLOCK
+    time.time_ns = lambda: _time_ns() + CLOCK * 10**9
