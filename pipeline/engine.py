@@ -101,8 +101,8 @@ class Engine(Protocol):
 
     stop_if_asked: Callable[[], None]
 
-    def require(self, config: StudyConfig) -> None:
-        """Says at once that there is not what the study asks for.
+    def require(self, config: StudyConfig, splits: Splits) -> None:
+        """Says at once that there is not what the study asks for, or no room for its data.
 
         Raises:
             ConfigError: There is not.
@@ -131,7 +131,7 @@ class LocalEngine:
         self._n_processes = settings.populations
         self.stop_if_asked: Callable[[], None] = lambda: None
 
-    def require(self, config: StudyConfig) -> None:
+    def require(self, config: StudyConfig, splits: Splits) -> None:  # noqa: ARG002
         """The device must be here."""
         on_gpu = device_of(config.training.device).type != "cpu"
         if on_gpu and (self._n_processes or 1) > 1:
@@ -185,8 +185,9 @@ class CrewEngine:
     def stop_if_asked(self, asked: Callable[[], None]) -> None:
         self._crew.stop_if_asked = asked
 
-    def require(self, config: StudyConfig) -> None:
-        """A member says itself that it has not the device, at the start of the search."""
+    def require(self, config: StudyConfig, splits: Splits) -> None:  # noqa: ARG002
+        """The data must have room; that it has not the device, a member says itself."""
+        self._crew.put(splits)
 
     def population(self, config: StudyConfig, splits: Splits) -> Population:
         """The slots, spread over the members."""

@@ -115,7 +115,7 @@ def run_study(
     replicates = drawable_replicates(table, config.data, config.seed, config.confirm.replicates)
     description = describe_study(config, table, splits, command)
     with started(engine) as trains, held_back() as stop_if_asked, quiet_optuna():
-        trains.require(config)  # what is not there is said before anything is written
+        trains.require(config, splits)  # what is not there is said before anything is written
         trains.stop_if_asked = stop_if_asked
         recorder = Recorder(
             config,
