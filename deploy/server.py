@@ -69,6 +69,7 @@ def running(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    # One worker: with more, each answer waits 40 ms, as uvicorn then leaves Nagle's algorithm on.
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
         *("--host", "127.0.0.1", "--port", str(port)),
