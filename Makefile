@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui test-faults check audit bench format ui screenshots lock clean
+.PHONY: help study test test-ui test-faults check audit bench format ui stack screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -30,6 +30,7 @@ PORT ?= 5000
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UPGRADE ?=
+KEEP ?=
 
 # The tracking URI must be absolute: `mlflow run` hands it to a program in another folder.
 study ui: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlflow.db)
@@ -53,10 +54,11 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-*)
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
 PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
+SERVER := $(call stamp,server,requirements.lock requirements-server.lock)
 UI := $(call stamp,ui,requirements.lock requirements-dev.lock requirements-ui.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
@@ -123,6 +125,16 @@ for name, number in sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(qu
 endef
 ui: export FIND_VIEWS := $(FIND_VIEWS)
 
+# The servers stop with the study, or with Ctrl-C after it; what they hold stays in .stack.
+stack: $(SERVER) ## run a study on a PostgreSQL and an MLflow server of its own: STUDY=... N_TRIALS=50 KEEP=1 PORT=5000
+	@exec python -m deploy.stack --port $(PORT) $(if $(KEEP),--keep) \
+		python -m pipeline run "$$STUDY" --n-trials="$$N_TRIALS" --population="$$POPULATION" \
+		--seed="$$SEED" --max-epochs="$$MAX_EPOCHS" --replicates="$$REPLICATES" --data="$$DATA" \
+		--target="$$TARGET" --resume="$$RESUME" --accept-changes="$$ACCEPT_CHANGES" --promote="$$PROMOTE"
+
+# A small study, unless another one is named.
+stack: STUDY := $(if $(filter file,$(origin STUDY)),studies/smoke.toml,$(STUDY))
+
 bench: $(PEERS) ## measure everything benchmarks/README.md tells of, in an hour or two: BENCH_ARGS="--only throughput"
 	python -m benchmarks.bench $(BENCH_ARGS)
 
@@ -135,6 +147,7 @@ lock: $(DEVELOP) ## pyproject.toml -> requirements*.lock: UPGRADE=1 for newer ve
 	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra peers --constraint requirements.lock --output-file requirements-peers.lock
 	$(COMPILE) --extra ui --constraint requirements-dev.lock --output-file requirements-ui.lock
+	$(COMPILE) --extra server --constraint requirements-dev.lock --output-file requirements-server.lock
 
 COMPILE = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
 	uv pip compile pyproject.toml --config-file lock.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -146,13 +159,17 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*
+	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-*
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
 
 $(PEERS): $(RUNTIME)
 	$(PIP_INSTALL) --requirement requirements-peers.lock
+	@touch $@
+
+$(SERVER): $(RUNTIME)
+	$(PIP_INSTALL) --requirement requirements-server.lock
 	@touch $@
 
 $(UI): $(DEVELOP)

@@ -25,6 +25,7 @@ LOCKS = [
     "requirements-dev.lock",
     "requirements-peers.lock",
     "requirements-ui.lock",
+    "requirements-server.lock",
 ]
 MLPROJECT = load_project(str(ROOT))
 
@@ -95,6 +96,7 @@ def test_a_lock_knows_no_machine_and_no_cuda(lock: str) -> None:
         ("requirements-dev.lock", ("test", "dev")),
         ("requirements-peers.lock", ("peers",)),
         ("requirements-ui.lock", ("ui",)),
+        ("requirements-server.lock", ("server",)),
     ],
 )
 def test_a_lock_satisfies_pyproject(lock: str, extras: tuple[str, ...]) -> None:
@@ -146,9 +148,10 @@ def test_the_development_lock_extends_the_runtime_lock() -> None:
     assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
 
 
-def test_the_browser_tests_lock_installs_over_the_development_lock() -> None:
+@pytest.mark.parametrize("lock", ["requirements-ui.lock", "requirements-server.lock"])
+def test_a_lock_for_more_tests_installs_over_the_development_lock(lock: str) -> None:
     develop = pins("requirements-dev.lock")
-    shared = {name: pin for name, pin in pins("requirements-ui.lock").items() if name in develop}
+    shared = {name: pin for name, pin in pins(lock).items() if name in develop}
     assert shared.items() <= develop.items()
 
 
@@ -258,7 +261,8 @@ def test_data_passes_source_and_target_on(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "study", "test", "test-ui", "check", "ui", "screenshots", "lock", "clean"]
+    "target",
+    ["help", "study", "test", "test-ui", "check", "ui", "stack", "screenshots", "lock", "clean"],
 )
 def test_the_makefile_has_the_target(target: str) -> None:
     makefile = (ROOT / "Makefile").read_text()

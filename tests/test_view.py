@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -402,11 +403,13 @@ def test_a_study_in_a_store_that_takes_no_view_is_complete(uri: str) -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """Answers as the version of an MLflow server does."""
+    """Answers as the version of an MLflow server does that asks for a password."""
+    credentials = base64.b64encode(b"me:secret").decode()
 
     class Version(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/version" else 404)
+            known = self.headers["Authorization"] == f"Basic {credentials}"
+            self.send_response((200 if known else 401) if self.path == "/version" else 404)
             self.end_headers()
             self.wfile.write(b"9.8.7")
 
@@ -419,5 +422,9 @@ def server() -> Iterator[str]:
         running.shutdown()
 
 
-def test_behind_a_server_it_is_its_version_that_counts(server: str) -> None:
+def test_behind_a_server_it_is_its_version_that_counts(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     assert _ui_version(f"{server}/") == "9.8.7"

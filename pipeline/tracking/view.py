@@ -122,11 +122,13 @@ def links(experiment_id: str, *, saved: bool) -> str:
 def _ui_version(uri: str) -> str:
     """The version of the MLflow whose UI shows a store."""
     if is_server(uri):
-        import requests
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
 
-        answer = requests.get(uri.rstrip("/") + "/version", timeout=5)
+        # With the user's password: a server that asks for one asks for it here, too.
+        answer = http_request(get_default_host_creds(uri.rstrip("/")), "/version", "GET", timeout=5)
         answer.raise_for_status()
-        return answer.text
+        return str(answer.text)
     import mlflow
 
     return mlflow.__version__
