@@ -211,10 +211,14 @@ class Recorder:
             ready.result()
         self._let_go()
 
-    def give_up(self, state: str) -> None:
-        """Closes the parent run after an error, if it can be done in seconds.
+    def give_up(self, state: str, hurry: bool) -> None:
+        """Closes the parent run after an error, if it can be done in a while, or in seconds.
 
         If not, the next resume does. Lets go of the study's locks in any case.
+
+        Args:
+            state: `interrupted` or `failed`.
+            hurry: Wait for seconds at most: the store is away, or a person waits.
         """
         try:
             if self._discarded or _failed(self._opening):
@@ -223,7 +227,7 @@ class Recorder:
             for ready in self._ready:
                 ready.cancel()
             closed = self._hand(tracking.close_study, self._opening.result().parent, state)
-            wait_for([closed], timeout=TO_CLOSE)
+            wait_for([closed], timeout=TO_CLOSE if hurry else A_WHILE)
             if not closed.done():
                 self._discard()
         finally:

@@ -247,7 +247,7 @@ def _close(recorder: Recorder, error: BaseException) -> None:
         with suppress(Exception):
             recorder.keep_unwritten(hurry=_in_a_hurry(error))
         with suppress(Exception):
-            recorder.give_up(state)
+            recorder.give_up(state, hurry=_in_a_hurry(error))
     except KeyboardInterrupt:
         recorder.drop()
         raise

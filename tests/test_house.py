@@ -70,7 +70,7 @@ def test_who_compares_finalists_neither_trains_nor_writes_them(path: Path) -> No
     own = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
     known = {"confirm", "config", "results", "space"}
     known |= {
-        "course": {"data", "failures", "population", "recorder"},
+        "course": {"data", "engine", "failures", "population", "recorder"},
         "runs": {"contents", "weights"},
     }.get(path.stem, set())
     assert own <= known
