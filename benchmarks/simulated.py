@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import StudyConfig
 from pipeline.data import Splits
-from pipeline.population.host import Load, versions
 from pipeline.network import build_network
+from pipeline.population.host import Load, versions
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
