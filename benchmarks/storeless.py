@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config import StudyConfig
 from pipeline.contents import FinishedTrial
 from pipeline.data import Splits
-from pipeline.population.team import PopulationTeam
+from pipeline.engine import EngineSettings, LocalEngine
 from pipeline.results import StudyRecord, TrialResult
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.search import Search
@@ -20,22 +20,25 @@ from pipeline.tracking import Opened, Parent
 
 
 @dataclass
-class _Recorder:
+class Storeless:
     """Takes the recorder's place: tells of each trial that ended, and writes nothing."""
 
     folder: Path
     on_trial: Callable[[TrialResult], None]
 
     def log(self, trial: FinishedTrial, _: bytes) -> Future[str]:
+        """Tells of it."""
         self.on_trial(trial.result)
         written: Future[str] = Future()
         written.set_result("")
         return written
 
     def wait(self, written: Future[str]) -> str:
+        """Nothing is waited for."""
         return written.result()
 
     def look(self) -> Opened:
+        """A parent run that is nowhere; a journal in the folder."""
         record = StudyRecord("", "study", "", "running", {}, (), "")
         return Opened(Parent("", "", "study"), record, f"{self.folder}/journal", resumed=False)
 
@@ -56,17 +59,18 @@ def search(
         on_trial: Called with each trial that ended, in the order of the ends.
         n_processes: How many train; None: as many as there are cores for.
     """
+    engine = LocalEngine(EngineSettings(populations=n_processes))
     with (
         tempfile.TemporaryDirectory() as folder,
         quiet_optuna(),
-        closing(PopulationTeam(config, splits, n_processes=n_processes)) as trainer,
+        closing(engine.population(config, splits)) as trainer,
     ):
-        recorder = _Recorder(Path(folder), on_trial)
+        recorder = Storeless(Path(folder), on_trial)
         Search(
             config,
             Sampling(config),
             trainer,
+            engine,
             recorder,  # type: ignore[arg-type]
             None,
-            lambda: None,
         ).run()

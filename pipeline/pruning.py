@@ -66,19 +66,23 @@ class Pruner:
         self._running: dict[int, array[float]] = {}  # standing at each epoch
         self._diverged: set[int] = set()
         self._ending: dict[int, TrialState] = {}
-        # Per epoch, the sorted standings of the peers that ended.
-        self._ended: list[array[float]] = []
+        # Per epoch, sorted: where all stand who reached it, or ended before.
+        self._peers: list[array[float]] = []
+        self._ended: array[float] = array("d")  # where those stand who ended, sorted
 
     def report(self, trial: int, val_loss: float) -> None:
         """Notes one epoch of a trial; a trial's epochs come in order, from 1."""
         self._settle()
-        if not math.isfinite(val_loss):
-            self._diverged.add(trial)
         standings = self._running.setdefault(trial, array("d"))
+        if not math.isfinite(val_loss) and trial not in self._diverged:
+            self._diverged.add(trial)
+            self._withdraw(standings)
         standings.append(min(standings[-1], val_loss) if standings else val_loss)
-        if len(standings) > len(self._ended):
+        if len(standings) > len(self._peers):
             # No trial was ever this old: whoever has ended, ended before, and stands unchanged.
-            self._ended.append(self._ended[-1][:] if self._ended else array("d"))
+            self._peers.append(self._ended[:])
+        if trial not in self._diverged:
+            insort(self._peers[len(standings) - 1], standings[-1])
 
     def finish(self, trial: int, state: TrialState) -> None:
         """Notes that a trial ended; one that never reported leaves no trace."""
@@ -99,33 +103,38 @@ class Pruner:
         return self._is_behind(trial) and not (self._spare_pace and self._may_catch_up(standings))
 
     def _is_behind(self, trial: int) -> bool:
-        epoch, standing = len(self._running[trial]), self._running[trial][-1]
-        ended = self._ended[epoch - 1]
-        peers, better = len(ended), bisect_left(ended, standing)
-        for other, standings in self._running.items():
-            if other != trial and other not in self._diverged and len(standings) >= epoch:
-                peers += 1
-                better += standings[epoch - 1] < standing
-        return peers >= FEWEST_PEERS and better > self._tolerated * peers
+        standings = self._running[trial]
+        all_there = self._peers[len(standings) - 1]
+        n_peers = len(all_there) - 1  # it is itself one of them
+        n_better = bisect_left(all_there, standings[-1])
+        return n_peers >= FEWEST_PEERS and n_better > self._tolerated * n_peers
 
     def _may_catch_up(self, standings: array[float]) -> bool:
         epoch = len(standings)
-        if epoch <= PACE_EPOCHS or not self._ended[-1]:
+        if epoch <= PACE_EPOCHS or not self._ended:
             return True  # no pace yet, or nobody to catch up with
         pace = (standings[-1 - PACE_EPOCHS] - standings[-1]) / PACE_EPOCHS
         if pace == 0:
             return False  # and 0 times infinitely many epochs ahead would be NaN
-        return standings[-1] - pace * (self._max_epochs - epoch) <= self._ended[-1][0]
+        return standings[-1] - pace * (self._max_epochs - epoch) <= self._ended[0]
 
     def _settle(self) -> None:
         """Moves the trials that ended since the last report among the ended peers."""
         for trial, state in self._ending.items():
             standings = self._running.pop(trial)
-            if state is not TrialState.FAILED and trial not in self._diverged:
-                for epoch, ended in enumerate(self._ended):
-                    insort(ended, standings[min(epoch, len(standings) - 1)])
-            self._diverged.discard(trial)
+            if trial in self._diverged:
+                self._diverged.remove(trial)
+            elif state is TrialState.FAILED:
+                self._withdraw(standings)
+            else:
+                for later in (self._ended, *self._peers[len(standings) :]):
+                    insort(later, standings[-1])
         self._ending.clear()
+
+    def _withdraw(self, standings: array[float]) -> None:
+        """Takes a trial out of all epochs that it has reached."""
+        for peers, standing in zip(self._peers, standings, strict=False):
+            del peers[bisect_left(peers, standing)]
 
 
 def make_pruner(name: PrunerName, warmup: int, *, max_epochs: int | None = None) -> Pruner:
