@@ -87,9 +87,7 @@ def run(folder: Path, port: int, command: Sequence[str], *, keep: bool) -> int:
             )
             with suppress(KeyboardInterrupt):
                 signal.pause()
-    print(
-        f"the stack has stopped; what it holds lies in {folder}: python -m deploy.stack serves it again"
-    )
+    print(f"the stack has stopped; {folder} keeps it, and python -m deploy.stack serves it")
     return code
 
 
