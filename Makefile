@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui test-faults check audit bench format ui stack screenshots lock clean
+.PHONY: help study test test-ui test-faults test-distributed check audit bench format ui stack screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -54,11 +54,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-* $(VENV)/distributed-*)
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
 PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
 SERVER := $(call stamp,server,requirements.lock requirements-server.lock)
+DISTRIBUTED := $(call stamp,distributed,requirements.lock requirements-dev.lock requirements-server.lock)
 UI := $(call stamp,ui,requirements.lock requirements-dev.lock requirements-ui.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
@@ -88,6 +89,9 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
+
+test-distributed: $(DISTRIBUTED) ## run the tests of a study on servers of its own, in five minutes
+	pytest tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .
@@ -159,7 +163,7 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-*
+	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-* $(VENV)/distributed-*
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
@@ -169,6 +173,10 @@ $(PEERS): $(RUNTIME)
 	@touch $@
 
 $(SERVER): $(RUNTIME)
+	$(PIP_INSTALL) --requirement requirements-server.lock
+	@touch $@
+
+$(DISTRIBUTED): $(DEVELOP)
 	$(PIP_INSTALL) --requirement requirements-server.lock
 	@touch $@
 

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -85,8 +85,10 @@ def run(folder: Path, port: int, command: Sequence[str], *, keep: bool) -> int:
                 f"or {ADMIN_PASSWORD}. Ctrl-C stops it.",
                 flush=True,
             )
-            signal.pause()
-        return code
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    print(f"the stack has stopped; {folder} keeps it, and python -m deploy.stack serves it")
+    return code
 
 
 @contextmanager
