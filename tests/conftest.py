@@ -13,6 +13,6 @@ torch.set_num_threads(1)
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
 
-# The ones need a browser, the others break things on purpose, for minutes: `make test-ui` and
-# `make test-faults` run them, which name their folders.
-collect_ignore = ["ui", "faults"]
+# The ones need a browser, the others break things on purpose or need a cluster, for minutes:
+# `make test-ui`, `make test-faults` and `make test-distributed` run them, which name their folders.
+collect_ignore = ["ui", "faults", "distributed"]
