@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui test-faults check audit bench format ui screenshots lock clean
+.PHONY: help study test test-ui test-faults test-distributed check audit bench format ui screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -47,16 +47,17 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ray-* $(VENV)/ui-*)
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
 PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
+DISTRIBUTED := $(call stamp,ray,requirements.lock requirements-dev.lock requirements-ray.lock)
 UI := $(call stamp,ui,requirements.lock requirements-dev.lock requirements-ui.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+		while IFS='|' read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
 
 study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: STUDY=studies/digits.toml N_TRIALS=50 SEED=1 ENV_MANAGER=uv ...
 	@if [[ -z $$MLFLOW_EXPERIMENT_NAME$$MLFLOW_EXPERIMENT_ID ]]; then \
@@ -78,6 +79,9 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
+
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines, in ten minutes
+	pytest tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .
@@ -126,6 +130,7 @@ lock: $(DEVELOP) ## pyproject.toml -> requirements*.lock: UPGRADE=1 for newer ve
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra peers --constraint requirements.lock --output-file requirements-peers.lock
+	$(COMPILE) --extra ray --constraint requirements-dev.lock --constraint requirements-peers.lock --output-file requirements-ray.lock
 	$(COMPILE) --extra ui --constraint requirements-dev.lock --output-file requirements-ui.lock
 
 COMPILE = env -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND="make lock" \
@@ -138,13 +143,17 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-*
+	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ray-* $(VENV)/ui-*
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
 
 $(PEERS): $(RUNTIME)
 	$(PIP_INSTALL) --requirement requirements-peers.lock
+	@touch $@
+
+$(DISTRIBUTED): $(DEVELOP)
+	$(PIP_INSTALL) --requirement requirements-ray.lock
 	@touch $@
 
 $(UI): $(DEVELOP)
