@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.cluster import Cluster, cluster, run, running
-from tests.distributed.spread import assert_whole, searched, tables, with_study
+from tests.distributed.cluster import Cluster, cluster, run, running, slowed
+from tests.distributed.spread import N_TRIALS, assert_whole, searched, tables, with_study
 from tests.held import wait_until
 
 
@@ -36,16 +36,16 @@ def test_populations_of_this_machine_end_with_the_tables_of_one(
     assert tables(folder) == alone
 
 
-def test_a_node_that_joins_in_the_middle_gets_work(
-    tmp_path: Path, alone: dict[str, bytes]
-) -> None:
+def test_a_node_that_joins_in_the_middle_gets_work(tmp_path: Path, alone: dict[str, bytes]) -> None:
     folder = with_study(tmp_path)
     with cluster() as made:
         place = ("--engine", "ray", "--address", made.address)
         with running(folder, *place, **made.key) as study:
             wait_until(searched(folder, 1))
-            late = made.join()
-            wait_until(late.actors)
+            with slowed(made.actors):
+                late = made.join()
+                wait_until(late.actors)
+                wait_until(searched(folder, N_TRIALS - 4))
             _, errors = study.communicate(timeout=120)
     assert study.returncode == 0, errors
     assert "another population trains (population 2)" in errors
