@@ -41,12 +41,20 @@ def with_study(folder: Path) -> Path:
     return folder
 
 
+def opened(folder: Path) -> Callable[[], bool]:
+    """Whether the study has begun, and its populations before it."""
+    return _holds(folder, "select count(*) from runs", 1)
+
+
 def searched(folder: Path, n_trials: int) -> Callable[[], bool]:
     """Whether so many trials stand in the store."""
+    return _holds(folder, SEARCHED, n_trials)
 
+
+def _holds(folder: Path, query: str, least: int) -> Callable[[], bool]:
     def look() -> bool:
         with closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as store:
-            return bool(store.execute(SEARCHED).fetchone()[0] >= n_trials)
+            return bool(store.execute(query).fetchone()[0] >= least)
 
     return look
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.cluster import Cluster, cluster, run, running, slowed
-from tests.distributed.spread import N_TRIALS, assert_whole, searched, tables, with_study
+from tests.distributed.spread import N_TRIALS, assert_whole, opened, searched, tables, with_study
 from tests.held import wait_until
 
 
@@ -41,7 +41,7 @@ def test_a_node_that_joins_in_the_middle_gets_work(tmp_path: Path, alone: dict[s
     with cluster() as made:
         place = ("--engine", "ray", "--address", made.address)
         with running(folder, *place, **made.key) as study:
-            wait_until(searched(folder, 1))
+            wait_until(opened(folder))
             with slowed(made.actors):
                 late = made.join()
                 wait_until(late.actors)
