@@ -54,18 +54,19 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A stamp is written last, named after the lock's content and this folder: an install that was
 # interrupted, a lock that changed, a folder that moved or an interpreter that vanished has none.
 stamp = $(VENV)/$(1)-$(shell { pwd -P; cat $(2); } | cksum | tr ' ' '-')
-$(shell test -x $(VENV)/bin/python || rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-* $(VENV)/distributed-*)
+STAMPS := $(foreach name,runtime develop peers ui server distributed,$(VENV)/$(name)-*)
+$(shell test -x $(VENV)/bin/python || rm -f $(STAMPS))
 RUNTIME := $(call stamp,runtime,requirements.lock)
 DEVELOP := $(call stamp,develop,requirements.lock requirements-dev.lock)
 PEERS := $(call stamp,peers,requirements.lock requirements-peers.lock)
 SERVER := $(call stamp,server,requirements.lock requirements-server.lock)
-DISTRIBUTED := $(call stamp,distributed,requirements.lock requirements-dev.lock requirements-server.lock)
+DISTRIBUTED := $(call stamp,distributed,requirements.lock requirements-dev.lock requirements-server.lock requirements-ray.lock)
 UI := $(call stamp,ui,requirements.lock requirements-dev.lock requirements-ui.lock)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+		while IFS='|' read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
 
 study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: STUDY=studies/digits.toml N_TRIALS=50 SEED=1 ENV_MANAGER=uv ...
 	@if [[ -z $$MLFLOW_EXPERIMENT_NAME$$MLFLOW_EXPERIMENT_ID ]]; then \
@@ -90,7 +91,7 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
-test-distributed: $(DISTRIBUTED) ## run the tests of a study on servers of its own, in five minutes
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in ten minutes
 	pytest tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
@@ -134,7 +135,9 @@ stack: $(SERVER) ## run a study on a PostgreSQL and an MLflow server of its own:
 	@exec python -m deploy.stack --port $(PORT) $(if $(KEEP),--keep) \
 		python -m pipeline run "$$STUDY" --n-trials="$$N_TRIALS" --population="$$POPULATION" \
 		--seed="$$SEED" --max-epochs="$$MAX_EPOCHS" --replicates="$$REPLICATES" --data="$$DATA" \
-		--target="$$TARGET" --resume="$$RESUME" --accept-changes="$$ACCEPT_CHANGES" --promote="$$PROMOTE"
+		--target="$$TARGET" --resume="$$RESUME" --accept-changes="$$ACCEPT_CHANGES" --promote="$$PROMOTE" \
+		--engine="$$ENGINE" --populations="$$POPULATIONS" --address="$$ADDRESS" \
+		--cpus-per-population="$$CPUS_PER_POPULATION" --gpus-per-population="$$GPUS_PER_POPULATION"
 
 # A small study, unless another one is named.
 stack: STUDY := $(if $(filter file,$(origin STUDY)),studies/smoke.toml,$(STUDY))
@@ -150,6 +153,7 @@ lock: $(DEVELOP) ## pyproject.toml -> requirements*.lock: UPGRADE=1 for newer ve
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra peers --constraint requirements.lock --output-file requirements-peers.lock
+	$(COMPILE) --extra ray --constraint requirements-dev.lock --constraint requirements-peers.lock --output-file requirements-ray.lock
 	$(COMPILE) --extra ui --constraint requirements-dev.lock --output-file requirements-ui.lock
 	$(COMPILE) --extra server --constraint requirements-dev.lock --output-file requirements-server.lock
 
@@ -163,7 +167,7 @@ clean: ## remove the environment and the caches, never the results
 
 $(RUNTIME):
 	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer, however: none on PATH" >&2; exit 2; }
-	rm -f $(VENV)/runtime-* $(VENV)/develop-* $(VENV)/peers-* $(VENV)/ui-* $(VENV)/server-* $(VENV)/distributed-*
+	rm -f $(STAMPS)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
@@ -177,7 +181,7 @@ $(SERVER): $(RUNTIME)
 	@touch $@
 
 $(DISTRIBUTED): $(DEVELOP)
-	$(PIP_INSTALL) --requirement requirements-server.lock
+	$(PIP_INSTALL) --requirement requirements-server.lock --requirement requirements-ray.lock
 	@touch $@
 
 $(UI): $(DEVELOP)

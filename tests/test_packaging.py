@@ -24,6 +24,7 @@ LOCKS = [
     "requirements.lock",
     "requirements-dev.lock",
     "requirements-peers.lock",
+    "requirements-ray.lock",
     "requirements-ui.lock",
     "requirements-server.lock",
 ]
@@ -95,6 +96,7 @@ def test_a_lock_knows_no_machine_and_no_cuda(lock: str) -> None:
         ("requirements.lock", ()),
         ("requirements-dev.lock", ("test", "dev")),
         ("requirements-peers.lock", ("peers",)),
+        ("requirements-ray.lock", ("ray",)),
         ("requirements-ui.lock", ("ui",)),
         ("requirements-server.lock", ("server",)),
     ],

@@ -129,6 +129,8 @@ class Crew:
         self.stop_if_asked: Callable[[], None] = _nothing
         self._source, self._timeout = source, timeout
         self._coming: list[tuple[Member, Future[Any]]] = []
+        self._refused: list[Member] = []
+        self._begun = False  # whether the first ones are there
         self._looked = float("-inf")
         try:
             self._wait_for_the_first()
@@ -141,12 +143,16 @@ class Crew:
         if time.monotonic() - self._looked < LOOK_AROUND and self.desks:
             return
         self._looked = time.monotonic()
-        for member in self._source.hire(len(self.desks) + len(self._coming)):
+        for member in self._source.hire(self._n_present):
             self._coming.append((member, member.call("versions")))
         for member, hello in list(self._coming):
             if hello.done():
                 self._coming.remove((member, hello))
                 self._take_in(member, hello)
+
+    @property
+    def _n_present(self) -> int:
+        return len(self.desks) + len(self._coming) + len(self._refused)
 
     def _take_in(self, member: Member, hello: Future[Any]) -> None:
         try:
@@ -156,13 +162,21 @@ class Crew:
             member.close()
             return
         if theirs != versions():
-            member.close()
-            raise ConfigError(
+            wrong = (
                 f"a population must have the versions that the study has, {_told(versions())}, "
                 f"however: {_told(theirs)} ({member.name})"
             )
+            if not self._begun:
+                member.close()
+                raise ConfigError(wrong)
+            # It stays, without work: in its place another like it would be hired again and again.
+            self._refused.append(member)
+            logger.warning("a machine that joined is not used: %s", wrong)
+            return
         desk = Desk(member)
         self.desks.append(desk)
+        if self._begun:
+            logger.warning("another population trains (%s)", member.name)
         if self.welcome is not None:
             self.welcome(desk)
 
@@ -176,6 +190,7 @@ class Crew:
             raise ConfigError(
                 f"a population must start within {TO_START:g} s, however: none did (--engine ray)"
             )
+        self._begun = True
 
     def ensure(self) -> None:
         """Waits for a member if there is none.
@@ -251,7 +266,8 @@ class Crew:
 
     def close(self) -> None:
         """Ends all members."""
-        for member in [*(desk.member for desk in self.desks), *(each for each, _ in self._coming)]:
+        coming = [member for member, _ in self._coming]
+        for member in [*(desk.member for desk in self.desks), *coming, *self._refused]:
             member.close()
         self.desks.clear()
         self._source.close()

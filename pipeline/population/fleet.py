@@ -240,7 +240,7 @@ def train_replicates(
             del asked[desk]
             if answer is None:
                 part = parts[desk]
-                lost.update(list(part))
+                lost.update(part.keys())  # of a mapping, its values would be added
                 if max(lost[number] for number in part) > MOST_LOST:
                     raise LostFleetError(
                         f"replicates must not end what trains them, however: {MOST_LOST} "
