@@ -164,12 +164,12 @@ def fleets(cases: Sequence[Case], *, stored: bool, random: bool) -> list[dict[st
         _, got = timed("benchmarks.scale", *arguments, read=last_line)
         outcomes.append(got)
         n_populations, n_slots, n_trials, epoch_seconds = case
-        wall = got["wall"]
+        wall, own = got["wall"], got["wall"] - got["simulation"]
         shares = " | ".join(f"{100 * got[part] / wall:.0f}" for part in parts)
         grown = (got["peak_mib"] - got["before_mib"]) * 1024 / n_trials
         print(
             f"| {n_populations} | {n_slots} | {n_trials} | {epoch_seconds:g} | {wall:.1f} "
-            f"| {n_trials / wall:.0f} | {(wall - got['simulation']) / n_trials * 1e3:.1f} | {shares} "
+            f"| {n_trials / wall:.0f} | {own / n_trials * 1e3:.1f} | {shares} "
             f"| {got['waiting']:.0f} | {got['peak_mib']:.0f} | {grown:.0f} |",
             flush=True,
         )
