@@ -18,6 +18,7 @@ from benchmarks import (
     epoch_throughput,
     large_table,
     long_study,
+    scale,
     search_quality,
     table_load,
     whole_study,
@@ -117,6 +118,21 @@ def load(_: int) -> list[Row]:
     ]
 
 
+def driver(_: int) -> list[Row]:
+    """What a driver sustains."""
+    cases = scale.FLEETS[:3]
+    reached = scale.fleets(cases, stored=False, random=False)
+    return [
+        Row(
+            f"driver alone, {slots} in flight",
+            f"{trials / got['wall']:.0f} trials a second",
+            "",
+            "",
+        )
+        for (_, slots, trials, _), got in zip(cases, reached, strict=True)
+    ]
+
+
 SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "throughput": throughput,
     "studies": studies,
@@ -124,6 +140,7 @@ SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "quality": quality,
     "large": large,
     "load": load,
+    "scale": driver,
 }
 
 
