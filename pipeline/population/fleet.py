@@ -62,8 +62,7 @@ class Fleet:
         self._beginning = config, crew.put(splits)
         crew.welcome = self._welcome
         crew.ensure()
-        for desk in list(crew.desks):
-            self._welcome(desk)
+        self._welcome(*crew.desks)
 
     @property
     def free_slots(self) -> list[int]:
@@ -149,13 +148,16 @@ class Fleet:
         self._slots.clear()
         self._crew.welcome = None
 
-    def _welcome(self, desk: Desk) -> None:
-        desk.reset()
+    def _welcome(self, *desks: Desk) -> None:
+        """Has members begin with this search, all at once."""
         config, splits = self._beginning
         share = math.ceil(self.n_slots / max(1, len(self._crew.desks)))
-        # An uneven share needs more, and a machine's loss, too.
-        begun = desk.member.call("begin", config, splits, min(self.n_slots, 2 * share))
-        ((_, _),) = self._crew.answers({desk: begun})
+        n_likely = min(self.n_slots, 2 * share)  # an uneven share needs more, and one after a loss
+        for desk in desks:
+            desk.reset()
+        begun = {desk: desk.member.call("begin", config, splits, n_likely) for desk in desks}
+        for _ in self._crew.answers(begun):
+            pass
 
     def _caught_up(self, missing: dict[int, int]) -> dict[int, Point]:
         """Has trials of lost members train again; the last point of each.
