@@ -14,9 +14,9 @@ import pickle
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 # Seconds within which an address must take a connection.
 TO_CONNECT = 5.0
+
+# How whoever speaks HTTP/2, as Ray does, is greeted, and the kind of what it says first (RFC 9113,
+# 3.4): "no such cluster" would else be found out by waiting.
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+SETTINGS = b"\x04"
 
 # Ray's own words would come between the lines of the study's.
 QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -245,7 +250,8 @@ def _connect(settings: EngineSettings) -> None:
         _probe(address)
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}
     try:
-        ray.init(**place, **QUIET, runtime_env=code)
+        with _silent():
+            ray.init(**place, **QUIET, runtime_env=code)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "a Ray cluster must answer, with the same token, and this version of Ray and Python, "
@@ -253,12 +259,29 @@ def _connect(settings: EngineSettings) -> None:
         ) from error
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """What Ray's core has to say of an address goes past Python's own stderr, and our one line."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _probe(address: str) -> None:
     """Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=TO_CONNECT):
-            return
+        with socket.create_connection((host, int(port)), timeout=TO_CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(HTTP2)
+                if connection.recv(9)[3:4] != SETTINGS:
+                    raise OSError("what answers there is not Ray")
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"a Ray cluster must answer at HOST:PORT, however: {_first_line(error)} "

@@ -185,9 +185,9 @@ class CrewEngine:
     def stop_if_asked(self, asked: Callable[[], None]) -> None:
         self._crew.stop_if_asked = asked
 
-    def require(self, config: StudyConfig, splits: Splits) -> None:  # noqa: ARG002
-        """The data must have room; that it has not the device, a member says itself."""
-        self._crew.put(splits)
+    def require(self, config: StudyConfig, splits: Splits) -> None:
+        """The data must have room with all members, and each must have the device."""
+        Fleet(config, splits, self._crew).close()
 
     def population(self, config: StudyConfig, splits: Splits) -> Population:
         """The slots, spread over the members."""

@@ -235,6 +235,7 @@ class Crew:
                 yield desk, answer
             if not done:
                 self.stop_if_asked()
+                self.look_around()  # who joins meanwhile begins to get ready
                 for future, desk in list(waiting.items()):
                     if self._is_silent(desk):
                         del waiting[future]

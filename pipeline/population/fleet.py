@@ -23,6 +23,9 @@ from pipeline.population.replicates import SLOTS, RowsOf, Todo, Trained
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
+# A member gets its replicates in so many parts, unless they would be too few to be fast together.
+PARTS_EACH, FEWEST_SLOTS = 4, 16
+
 # Of so many members that trained it, all were lost: it is the trial's own doing.
 MOST_LOST = 5
 
@@ -255,10 +258,11 @@ def train_replicates(
 
 
 def _parts(todo: Todo, n_members: int) -> list[Todo]:
-    """Replicates that train together: as many as fill a member, and something for each."""
+    """Replicates that train together: several parts for each member, and for who joins."""
     numbers = list(todo)
-    widest = max((len(trials) for trials in todo.values()), default=1)
-    size = max(1, min(SLOTS // max(1, widest), math.ceil(len(numbers) / max(1, n_members))))
+    widest = max(1, *(len(trials) for trials in todo.values())) if todo else 1
+    even = math.ceil(len(numbers) / (PARTS_EACH * max(1, n_members)))
+    size = max(1, min(SLOTS // widest, max(even, FEWEST_SLOTS // widest)))
     return [
         {number: todo[number] for number in numbers[start : start + size]}
         for start in range(0, len(numbers), size)

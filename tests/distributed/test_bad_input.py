@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.commands import PROJECT
@@ -37,7 +39,7 @@ def test_something_else_that_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = refused(tmp_path, "--engine", "ray", "--address", f"127.0.0.1:{port}")
-    assert "a Ray cluster must answer, with the same token" in line
+    assert "a Ray cluster must answer at HOST:PORT, however: timed out" in line
 
 
 def test_no_cluster_on_this_machine(tmp_path: Path) -> None:
@@ -67,15 +69,23 @@ def test_more_than_there_is(
 
 def test_data_that_the_object_store_has_no_room_for(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
-    table = tmp_path / "site" / "large.csv"
-    row = ",".join(["0.123456789", "0.5"] * 50)
-    lines = [f"{number},{row},{number % 2}" for number in range(60_000)]
-    names = ",".join(["first", *(f"x{number}" for number in range(100)), "y"])
-    table.write_text("\n".join([names, *lines]))
+    table = tmp_path / "site" / "large.parquet"
+    values = np.random.default_rng(0).normal(size=(300_000, 100)).astype(np.float32)
+    frame = pd.DataFrame(values, columns=[f"x{number}" for number in range(100)])
+    frame.assign(y=np.arange(len(frame)) % 2).to_parquet(table)
     with cluster(memory=80_000_000) as made:
         line = refused(
             tmp_path,
-            *("--data", f"csv:{table}", "--engine", "ray", "--address", made.address),
+            *(
+                "--data",
+                f"parquet:{table}",
+                "--target",
+                "y",
+                "--engine",
+                "ray",
+                "--address",
+                made.address,
+            ),
             **made.key,
         )
     assert "the data must fit into Ray's object store on every machine, however:" in line
