@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -250,13 +251,24 @@ def _connect(settings: EngineSettings) -> None:
         _probe(address)
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}
     try:
-        with _silent():
+        with _silent(), _own_signals():
             ray.init(**place, **QUIET, runtime_env=code)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "a Ray cluster must answer, with the same token, and this version of Ray and Python, "
             f"however: {_first_line(error)} (--address {address or 'none: one is begun here'})"
         ) from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, and would leave runs open: it stays the program's."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # in a thread, where Ray has not taken it either
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
