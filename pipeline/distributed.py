@@ -246,7 +246,8 @@ def _connect(settings: EngineSettings) -> None:
     place: dict[str, Any] = {"address": address}
     if address is None:
         cpus = settings.cpus_per_population * (settings.populations or 1)
-        place = {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
+        # Not None: that would join whatever RAY_ADDRESS names.
+        place = {"address": "local", "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
     elif address != "auto":
         _probe(address)
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}

@@ -12,8 +12,9 @@ import torch
 
 from pipeline.config import StudyConfig, parse_config
 from pipeline.data import Preprocessing, Splits, Target, Task
+from pipeline.engine import Population
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import TrialResult
+from pipeline.results import Point, TrialResult
 from pipeline.space import Hyperparameters, Regularization
 
 STUDY = """
@@ -114,6 +115,38 @@ def train_all(
             if point.stop_reason is not None:
                 results[running.pop(slot)] = trainer.unload(slot)
     return [results[number] for number in range(len(trials))]
+
+
+def train_refilled(
+    trainer: Population, *, early: bool
+) -> tuple[list[TrialResult], list[list[Point]]]:
+    """All trials, refilled as slots become free; every fourth is pruned after two epochs.
+
+    Args:
+        trainer: Who trains them.
+        early: Say beforehand how many are loaded, and begin epochs early, as a search does.
+    """
+    waiting = list(enumerate(TRIALS + DIVERGING))
+    running: dict[int, int] = {}
+    results: dict[int, TrialResult] = {}
+    points: list[list[Point]] = []
+    while waiting or running:
+        free = trainer.free_slots[: len(waiting)]
+        if early:
+            trainer.expect(len(free))
+        for slot in free:
+            running[slot], trial = waiting.pop(0)
+            trainer.load(slot, trial)
+        if early:
+            trainer.begin_epoch()
+        measured = trainer.train_epoch()
+        assert list(measured) == sorted(running)
+        points.append(list(measured.values()))
+        for slot, point in measured.items():
+            pruned = running[slot] % 4 == 3 and point.epoch == 2
+            if point.stop_reason is not None or pruned:
+                results[running.pop(slot)] = trainer.unload(slot)
+    return [results[number] for number in sorted(results)], points
 
 
 def assert_identical(result: TrialResult, expected: TrialResult) -> None:

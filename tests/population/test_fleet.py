@@ -25,7 +25,7 @@ from pipeline.population.replicates import Rows
 from pipeline.population.replicates import train_replicates as train_here
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
-from tests.builders import DIVERGING, TRIALS, assert_identical, tiny_config, tiny_splits
+from tests.builders import TRIALS, assert_identical, tiny_config, tiny_splits, train_refilled
 
 CONFIG = tiny_config({"search.population": 5})
 
@@ -114,29 +114,8 @@ def crew_of(source: Threads, timeout: float = 0.2) -> Crew:
 
 
 def trained(fleet: Fleet, *, early: bool = True) -> tuple[list[TrialResult], list[list[Point]]]:
-    """All trials, refilled as slots become free; every fourth is pruned after two epochs."""
-    waiting = list(enumerate(TRIALS + DIVERGING))
-    running: dict[int, int] = {}
-    results: dict[int, TrialResult] = {}
-    points: list[list[Point]] = []
     with closing(fleet):
-        while waiting or running:
-            free = fleet.free_slots[: len(waiting)]
-            if early:
-                fleet.expect(len(free))
-            for slot in free:
-                running[slot], trial = waiting.pop(0)
-                fleet.load(slot, trial)
-            if early:
-                fleet.begin_epoch()
-            measured = fleet.train_epoch()
-            assert list(measured) == sorted(running)
-            points.append(list(measured.values()))
-            for slot, point in measured.items():
-                pruned = running[slot] % 4 == 3 and point.epoch == 2
-                if point.stop_reason is not None or pruned:
-                    results[running.pop(slot)] = fleet.unload(slot)
-    return [results[number] for number in sorted(results)], points
+        return train_refilled(fleet, early=early)
 
 
 def assert_as_alone(

@@ -22,12 +22,12 @@ from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 from tests.builders import (
-    DIVERGING,
     TRIALS,
     assert_identical,
     tiny_config,
     tiny_splits,
     train_all,
+    train_refilled,
 )
 
 CONFIG = tiny_config({"search.population": 5})
@@ -41,29 +41,8 @@ def made(n_processes: int, config: StudyConfig = CONFIG) -> Iterator[PopulationT
 
 
 def trained(n_processes: int, *, early: bool) -> tuple[list[TrialResult], list[list[Point]]]:
-    """All trials, refilled as slots become free; every fourth is pruned after two epochs."""
-    waiting = list(enumerate(TRIALS + DIVERGING))
-    running: dict[int, int] = {}
-    results: dict[int, TrialResult] = {}
-    points: list[list[Point]] = []
     with made(n_processes) as trainer:
-        while waiting or running:
-            free = trainer.free_slots[: len(waiting)]
-            if early:
-                trainer.expect(len(free))
-            for slot in free:
-                running[slot], trial = waiting.pop(0)
-                trainer.load(slot, trial)
-            if early:
-                trainer.begin_epoch()
-            measured = trainer.train_epoch()
-            assert list(measured) == sorted(running)
-            points.append(list(measured.values()))
-            for slot, point in measured.items():
-                pruned = running[slot] % 4 == 3 and point.epoch == 2
-                if point.stop_reason is not None or pruned:
-                    results[running.pop(slot)] = trainer.unload(slot)
-    return [results[number] for number in sorted(results)], points
+        return train_refilled(trainer, early=early)
 
 
 @pytest.fixture(scope="module")
