@@ -91,7 +91,7 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
-test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in ten minutes
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in a quarter of an hour
 	pytest tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
