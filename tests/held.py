@@ -73,6 +73,19 @@ def descendants(process: int) -> list[int]:
     return sorted(below - {process})
 
 
+def studying(process: int) -> int | None:
+    """The program below a process that runs a study, once it is one."""
+    words = b"\0-m\0pipeline\0run\0"
+    return next((each for each in descendants(process) if words in _command_of(each)), None)
+
+
+def _command_of(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def _with_parent(place: Path) -> tuple[int, int] | None:
     try:
         status = (place / "stat").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import runs
-from tests.distributed.cluster import Cluster, is_actor, rays, run, running
+from tests.distributed.cluster import Cluster, Mark, is_actor, run, running
 from tests.distributed.spread import assert_whole, searched, tables, with_study
 from tests.held import states, wait_until
 
@@ -34,23 +34,24 @@ def test_a_signal_ends_a_study_its_actors_and_the_cluster_that_it_began(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
     folder = with_study(tmp_path)
-    before = rays()
-    with running(folder, "--engine", "ray", "--populations", "2") as study:
+    mark = Mark()
+    with running(folder, "--engine", "ray", "--populations", "2", **mark.variables) as study:
         wait_until(searched(folder, 1))
-        assert any(map(is_actor, rays() - before))
+        assert any(map(is_actor, mark.rays()))
         study.send_signal(sent)
         _, errors = study.communicate(timeout=30)
     assert (study.returncode, errors) == (128 + sent, "stopped; --resume continues the study\n")
     assert states(folder) == [("interrupted", "KILLED")]
     assert "RUNNING" not in {each.info.status for each in runs(folder)}
-    wait_until(lambda: not rays() - before, within=20)
+    wait_until(lambda: not mark.rays(), within=20)
 
 
 def test_a_cluster_that_a_study_began_does_not_outlive_it(tmp_path: Path) -> None:
     folder = with_study(tmp_path)
-    before = rays()
-    with running(folder, "--engine", "ray", "--populations", "1") as study:
+    mark = Mark()
+    with running(folder, "--engine", "ray", "--populations", "1", **mark.variables) as study:
         wait_until(searched(folder, 1))
+        assert any(map(is_actor, mark.rays()))
         study.kill()
         study.communicate()
-    wait_until(lambda: not rays() - before, within=90)  # Ray finds out by and by
+    wait_until(lambda: not mark.rays(), within=90)  # Ray finds out by and by
