@@ -9,8 +9,14 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+# What Linux tells of processes.
+PROCESSES = Path("/proc")
+
 # Seconds between two looks.
 PAUSE = 0.5
+
+# Seconds by which two clocks of one machine may differ.
+A_MOMENT = 1.0
 
 # What `mlflow run` tells the program of the run that it opened, and those that it starts it by.
 RUN_ID = "MLFLOW_RUN_ID"
@@ -83,26 +89,68 @@ def up_to_mlflow_run() -> list[int]:
     return line
 
 
+def may_begin(run_id: str, opened: float) -> bool:
+    """Whether a run that `mlflow run` opened may still become a study, of this user and machine.
+
+    The program that it was opened for lives, or the `mlflow run` that may have opened it, and
+    gets ready: what it installs takes minutes, and until then nothing tells what its run is.
+
+    Args:
+        run_id: The run's.
+        opened: When it was, in seconds since 1970.
+    """
+    processes = [int(process.name) for process in PROCESSES.glob("[0-9]*")]
+    return any(
+        _was_told(process, run_id)
+        or (_is_mlflow_run(process) and _started(process) <= opened + A_MOMENT)
+        for process in processes
+    )
+
+
 def _parent_of(process: int) -> int | None:
+    found = _status_of(process)
+    return None if found is None else int(found[1])
+
+
+def _started(process: int) -> float:
+    """When a process began, in seconds since 1970 by the clock as it is now; 0 if it is gone."""
+    found = _status_of(process)
+    if found is None:
+        return 0.0
+    since_boot = int(found[19]) / os.sysconf("SC_CLK_TCK")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + since_boot
+
+
+def _status_of(process: int) -> list[str] | None:
+    """What /proc/PID/stat tells: state, parent, ... (proc(5), from the third field on)."""
     try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        status = (PROCESSES / str(process) / "stat").read_text(encoding="utf-8")
     except OSError:
         return None
     # "pid (name) state ppid ...", where the name may hold spaces and brackets.
-    return int(status.rpartition(")")[2].split()[1])
+    return status.rpartition(")")[2].split()
 
 
 def _name_of(process: int) -> str:
     try:
-        return Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip()
+        return (PROCESSES / str(process) / "comm").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
+
+
+def _is_mlflow_run(process: int) -> bool:
+    try:
+        words = (PROCESSES / str(process) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(Path(os.fsdecode(word)).name == "mlflow" for word in words) and b"run" in words
 
 
 def _was_told(process: int, run_id: str) -> bool:
     """Whether a process was started with a run's id: what a shell exports later does not count."""
     try:
-        told = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        told = (PROCESSES / str(process) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
     return f"{RUN_ID}={run_id}".encode() in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 HISTORY_FILE = "history.csv"
 TRACEBACK_FILE = "traceback.txt"
+CURVE_FILE = "learning_curve.png"
 STUDY_FILE = "study.toml"
 COLUMNS_FILE = "columns.csv"
 PREPROCESSING_FILE = "preprocessing.json"
@@ -43,6 +45,8 @@ STATUS = {
     TrialState.PRUNED: "KILLED",
     TrialState.FAILED: "FAILED",
 }
+
+logger = logging.getLogger(__name__)
 
 
 class MetricPoint(NamedTuple):
@@ -224,9 +228,6 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
     One that raised has no weights, and the traceback in their place.
     """
     result = trial.result
-    picture = learning_curve_figure().png(
-        trial.number, result.hyperparameters, result.history, result.kept_epoch, result.stop_reason
-    )
     left = {WEIGHTS_FILE: weights}
     if result.stop_reason is StopReason.ERROR:
         left = {TRACEBACK_FILE: result.error.encode()}
@@ -239,12 +240,29 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
         started=trial.started,
         ended=trial.ended,
         files={
-            "learning_curve.png": picture,
             HISTORY_FILE: history_csv(result.history).encode(),
             **left,
+            **_picture(trial),
         },
         write=trial.write,
     )
+
+
+def _picture(trial: FinishedTrial) -> dict[str, bytes]:
+    """The learning curve, as far as it can be drawn: no trial is lost for its picture."""
+    result = trial.result
+    try:
+        picture = learning_curve_figure().png(
+            trial.number,
+            result.hyperparameters,
+            result.history,
+            result.kept_epoch,
+            result.stop_reason,
+        )
+    except Exception as error:  # noqa: BLE001  # whatever it is, the curve itself is kept
+        logger.warning("the curve of trial %d was not drawn: %r", trial.number, error)
+        return {}
+    return {CURVE_FILE: picture}
 
 
 def end_tags(result: TrialResult) -> dict[str, str]:

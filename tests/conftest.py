@@ -5,6 +5,10 @@ from jaxtyping import install_import_hook
 # Every shape that a signature of the population promises is checked while the tests run.
 install_import_hook("pipeline.population", "beartype.beartype")
 
+import logging  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -16,3 +20,12 @@ settings.load_profile("same-everywhere")
 # The first need a browser, the next break things on purpose, for minutes, the last need servers:
 # `make test-ui`, `make test-faults` and `make test-distributed` run them, which name their folders.
 collect_ignore = ["ui", "faults", "distributed"]
+
+
+@pytest.fixture(autouse=True)
+def _as_loud_as_before() -> Iterator[None]:
+    """A command that a test calls in this process may be a quiet one."""
+    logger = logging.getLogger("pipeline")
+    before = logger.level
+    yield
+    logger.setLevel(before)

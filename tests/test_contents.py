@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.contents import final_values
+from pipeline import contents
+from pipeline.contents import FinishedTrial, final_values, trial_run
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
@@ -33,3 +34,19 @@ def test_a_score_that_is_no_number_is_absent() -> None:
 
 def test_a_failed_trial_has_no_scores() -> None:
     assert set(final_values(result({"accuracy": 1.0}, StopReason.DIVERGED))) == {"epochs"}
+
+
+def test_a_picture_that_cannot_be_drawn_costs_its_run_the_picture(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Undrawable:
+        def png(self, *_: object) -> bytes:
+            raise OSError("no font")
+
+    ended = FinishedTrial(7, result({}, StopReason.MAX_EPOCHS), 1, 2, has_dropout=True)
+    drawn = trial_run(ended, b"weights")
+    monkeypatch.setattr(contents, "learning_curve_figure", Undrawable)
+    run = trial_run(ended, b"weights")
+    assert caplog.messages == ["the curve of trial 7 was not drawn: OSError('no font')"]
+    assert drawn.files.keys() - run.files.keys() == {"learning_curve.png"}
+    assert (run.status, run.metrics, run.params) == (drawn.status, drawn.metrics, drawn.params)

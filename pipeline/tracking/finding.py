@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import locks
-from pipeline.ancestors import RUN_ID
+from pipeline.ancestors import PROCESSES, RUN_ID, may_begin
 from pipeline.config import ConfigError, StudyConfig
-from pipeline.tracking.client import Caller, Parent, client_of, quoted, tracking_uri
+from pipeline.store import sqlite_file
+from pipeline.tracking.client import (
+    Caller,
+    Parent,
+    client_of,
+    context_tags,
+    quoted,
+    tracking_uri,
+)
+from pipeline.tracking.origin import ENTRY_POINT_TAG
 from pipeline.tracking.writing import close_study
 
 if TYPE_CHECKING:
@@ -22,6 +31,9 @@ CLAIM_TAG = "study.claim"
 
 # The same, once the parent run is described: only then can it be resumed.
 JOURNAL_TAG = "study.journal"
+
+# Whose run it is, as MLflow has it.
+USER_TAG = "mlflow.user"
 
 
 def experiment_name(config: StudyConfig) -> str:
@@ -72,10 +84,36 @@ def close_abandoned(client: MlflowClient, config: StudyConfig, adopts: str | Non
 
     One that was described can be resumed all the same.
     """
-    for run in _open_ones(client, config, adopts):
-        if locks.is_abandoned(run.data.tags[CLAIM_TAG]):
-            parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
-            close_study(parent, "failed")
+    left = [
+        run
+        for run in _open_ones(client, config, adopts)
+        if locks.is_abandoned(run.data.tags[CLAIM_TAG])
+    ]
+    for run in [*left, *_never_begun(client, config, adopts)]:
+        parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
+        close_study(parent, "failed")
+
+
+def _never_begun(client: MlflowClient, config: StudyConfig, adopts: str | None) -> list[Run]:
+    """Runs that `mlflow run` opened, and was killed with its program before a study came of them.
+
+    Only of this user on this machine can that be known.
+    """
+    experiment_id = _experiment_id(client, config, adopts)
+    if experiment_id is None or sqlite_file(client.tracking_uri) is None or not PROCESSES.is_dir():
+        return []
+    user = quoted(context_tags()[USER_TAG])
+    condition = (
+        f"attributes.status = 'RUNNING' and tags.`{ENTRY_POINT_TAG}` = 'main' "
+        f"and tags.`{USER_TAG}` = {user}"
+    )
+    return [
+        run
+        for run in client.search_runs([experiment_id], condition)
+        if run.info.run_id != adopts
+        and CLAIM_TAG not in run.data.tags
+        and not may_begin(run.info.run_id, run.info.start_time / 1000)
+    ]
 
 
 def close_adopted(caller: Caller) -> None:
