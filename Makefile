@@ -92,7 +92,7 @@ test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
 test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in a quarter of an hour
-	pytest tests/distributed $(PYTEST_ARGS)
+	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

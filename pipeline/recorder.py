@@ -223,9 +223,8 @@ class Recorder:
         try:
             if self._discarded or _failed(self._opening):
                 return
-            # Of a study that was cut off, nothing is written any more that imports are wanted for.
-            for ready in self._ready:
-                ready.cancel()
+            # Of a study that was cut off, nothing is drawn any more, nor are imports wanted.
+            writer.forget()
             closed = self._hand(tracking.close_study, self._opening.result().parent, state)
             wait_for([closed], timeout=TO_CLOSE if hurry else A_WHILE)
             if not closed.done():

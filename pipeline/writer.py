@@ -29,6 +29,12 @@ def submit(
     return future
 
 
+def forget() -> None:
+    """Cancels whatever was submitted and has not begun."""
+    for item in list(_executor()._pending_work_items.values()):
+        item.future.cancel()
+
+
 def discard() -> None:
     """Ends the process at once, whatever it is at: nothing of it is wanted any more."""
     executor = _executor()

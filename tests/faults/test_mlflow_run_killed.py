@@ -30,7 +30,7 @@ source = "sklearn:breast_cancer"
 max_epochs = 600
 [search]
 n_trials = 16
-population = 8
+population = 2
 pruner = "none"
 [space]
 patience = "off"
