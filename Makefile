@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-ui test-faults test-distributed check audit bench format ui stack screenshots lock clean
+.PHONY: help study test test-studies test-ui test-faults test-distributed check audit bench format ui stack screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -82,8 +82,11 @@ study: $(if $(filter uv,$(ENV_MANAGER)),$(DEVELOP),$(RUNTIME)) ## run a study: S
 
 study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["name"])
 
-test: $(DEVELOP) ## run the tests: PYTEST_ARGS="-k early_stopping"
+test: $(DEVELOP) ## run the unit tests: PYTEST_ARGS="-k early_stopping"
 	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in four minutes
+	pytest --numprocesses 2 --dist loadfile tests/studies $(PYTEST_ARGS)
 
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)

@@ -40,6 +40,10 @@ OPTUNA_STATE = {
 # newest half.
 MOST_REMEMBERED, REMEMBERED = 500, 250
 
+# And it takes every trial in flight for a bad one: of more than the first number, it goes on with
+# the newest ones alone.
+MOST_IN_SIGHT, IN_SIGHT = 200, 100
+
 # Where the journal notes the run of a finished trial.
 RUN_ID = "mlflow_run_id"
 
@@ -61,7 +65,8 @@ class Sampling:
         self._first = first_trials(self._space)
         self._journal: optuna.Study | None = None
         self._memory = optuna.create_study(direction="minimize")
-        self._running: dict[int, optuna.Trial] = {}
+        # In the memory, or where there are very many, out of its sight.
+        self._running: dict[int, optuna.Trial | FrozenTrial] = {}
         self._unwritten: list[FrozenTrial] = []
         self._before: list[FrozenTrial] = []
         self._stood: dict[int, Hyperparameters] = {}
@@ -80,6 +85,8 @@ class Sampling:
                 self._journal.add_trial(asked)
         self._running[number] = trial
         self.n_asked += 1
+        if len(self._in_sight) > MOST_IN_SIGHT:
+            self._renew(self._finished(), self._in_sight[-IN_SIGHT:])
         return number, hyperparameters
 
     @property
@@ -148,10 +155,14 @@ class Sampling:
 
     def tell(self, number: int, result: TrialResult | TrialRecord) -> None:
         """Tells the sampler how an asked trial ended; the journal does not hear of it yet."""
-        _tell(self._memory, self._running.pop(number), result)
-        finished = self._memory.get_trials(deepcopy=False, states=tuple(OPTUNA_STATE.values()))
+        trial = self._running.pop(number)
+        if isinstance(trial, FrozenTrial):
+            self._memory.add_trial(_as_ended(trial, result))
+        else:
+            _tell(self._memory, trial, result)
+        finished = self._finished()
         if len(finished) > MOST_REMEMBERED:
-            self._remember(finished)
+            self._renew(_best_and_newest(finished), self._in_sight)
 
     def record(self, number: int, result: TrialResult | TrialRecord, run_id: str) -> None:
         """Tells the journal of a trial whose run is finished, unless it knows."""
@@ -199,22 +210,45 @@ class Sampling:
             return False  # something is missing
         return self._stood.get(known.number, chosen) == chosen
 
-    def _remember(self, finished: list[FrozenTrial]) -> None:
-        """Starts the memory anew, with some of the finished trials and all that run."""
-        half = REMEMBERED // 2
-        complete = [trial for trial in finished if trial.state is OptunaState.COMPLETE]
-        best = sorted(complete, key=lambda trial: (trial.value, trial.number))[:half]
-        kept = {trial.number: trial for trial in best + finished[-half:]}
-        remembered = self._memory.get_trials(deepcopy=False)
-        running = {number: remembered[trial.number] for number, trial in self._running.items()}
-        self._memory = optuna.create_study(direction="minimize")
-        self._memory.add_trials([kept[number] for number in sorted(kept)])
-        self._memory.add_trials(running.values())
-        moved = self._memory.get_trials(deepcopy=False)[len(kept) :]
-        self._running = {
-            number: optuna.Trial(self._memory, frozen._trial_id)
-            for number, frozen in zip(running, moved, strict=True)
+    def _finished(self) -> list[FrozenTrial]:
+        return self._memory.get_trials(deepcopy=False, states=tuple(OPTUNA_STATE.values()))
+
+    @property
+    def _in_sight(self) -> list[int]:
+        """Numbers of the trials in flight that the sampler looks at, in order."""
+        return [
+            number for number, trial in self._running.items() if isinstance(trial, optuna.Trial)
+        ]
+
+    def _renew(self, finished: Sequence[FrozenTrial], in_sight: Sequence[int]) -> None:
+        """Starts the memory anew.
+
+        Args:
+            finished: The finished trials that it is to hold.
+            in_sight: Numbers of the trials in flight that it is to hold; the others stay out of it
+                until they end.
+        """
+        before = self._memory.get_trials(deepcopy=False)
+        frozen = {
+            number: before[trial.number] if isinstance(trial, optuna.Trial) else trial
+            for number, trial in self._running.items()
         }
+        self._memory = optuna.create_study(direction="minimize")
+        self._memory.add_trials(finished)
+        self._memory.add_trials([frozen[number] for number in in_sight])
+        moved = self._memory.get_trials(deepcopy=False)[len(finished) :]
+        self._running = frozen | {
+            number: optuna.Trial(self._memory, trial._trial_id)
+            for number, trial in zip(in_sight, moved, strict=True)
+        }
+
+
+def _best_and_newest(finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    half = REMEMBERED // 2
+    complete = [trial for trial in finished if trial.state is OptunaState.COMPLETE]
+    best = sorted(complete, key=lambda trial: (trial.value, trial.number))[:half]
+    kept = {trial.number: trial for trial in best + list(finished[-half:])}
+    return [kept[number] for number in sorted(kept)]
 
 
 def make_sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
@@ -282,6 +316,18 @@ def _as_asked(
         params=params,
         distributions=distributions,
         user_attrs=attributes,
+    )
+
+
+def _as_ended(trial: FrozenTrial, result: TrialResult | TrialRecord) -> FrozenTrial:
+    """What `_tell` makes of a trial, of one that no study holds."""
+    pruned = result.state is TrialState.PRUNED
+    return optuna.trial.create_trial(
+        state=OPTUNA_STATE[result.state],
+        value=None if result.state is TrialState.FAILED else result.val_loss,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values={len(result.history): result.val_loss} if pruned else None,
     )
 
 

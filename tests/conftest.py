@@ -17,9 +17,9 @@ torch.set_num_threads(1)
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
 
-# The first need a browser, the next break things on purpose, for minutes, the last need servers:
-# `make test-ui`, `make test-faults` and `make test-distributed` run them, which name their folders.
-collect_ignore = ["ui", "faults", "distributed"]
+# Whole studies and commands take minutes; the others need a browser, break things on purpose, or
+# need servers: `make test-studies`, `test-ui`, `test-faults` and `test-distributed` run them.
+collect_ignore = ["studies", "ui", "faults", "distributed"]
 
 
 @pytest.fixture(autouse=True)

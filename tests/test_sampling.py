@@ -37,6 +37,12 @@ def ended(hyperparameters: Hyperparameters, reason: StopReason) -> TrialResult:
     )
 
 
+def reason_of(number: int) -> StopReason:
+    if number % 5 == 0:
+        return StopReason.PRUNED
+    return StopReason.MAX_EPOCHS if number % 7 else StopReason.DIVERGED
+
+
 def opened(journal: Path) -> Sampling:
     source = Sampling(CONFIG)
     source.open_journal(journal)
@@ -48,8 +54,8 @@ def search(folder: Path, n_trials: int) -> tuple[Sampling, list[Hyperparameters]
     return source, search_with(source, n_trials)
 
 
-def search_with(source: Sampling, n_trials: int) -> list[Hyperparameters]:
-    """Asks and tells with a few trials in flight; every fifth is pruned."""
+def search_with(source: Sampling, n_trials: int, n_running: int = RUNNING) -> list[Hyperparameters]:
+    """Asks and tells with some trials in flight; every fifth is pruned, every seventh fails."""
     asked: list[Hyperparameters] = []
     live: list[tuple[int, Hyperparameters]] = []
     for _ in range(n_trials):
@@ -57,9 +63,9 @@ def search_with(source: Sampling, n_trials: int) -> list[Hyperparameters]:
         assert number == len(asked)
         asked.append(hyperparameters)
         live.append((number, hyperparameters))
-        if len(live) > RUNNING:
+        if len(live) > n_running:
             number, hyperparameters = live.pop(0)
-            reason = StopReason.PRUNED if number % 5 == 0 else StopReason.MAX_EPOCHS
+            reason = reason_of(number)
             result = ended(hyperparameters, reason)
             source.tell(number, result)
             source.record(number, result, f"run-{number}")
@@ -119,7 +125,7 @@ class TestALongStudy:
         losses = {
             n: ended(chosen, StopReason.MAX_EPOCHS).val_loss
             for n, chosen in enumerate(asked[:-RUNNING])
-            if n % 5
+            if reason_of(n) is StopReason.MAX_EPOCHS
         }
         assert min(t.value for t in finished if t.value is not None) == min(losses.values())
         assert source.n_asked == len(asked) == 90
@@ -141,6 +147,46 @@ class TestALongStudy:
         last = opened(tmp_path / "journal").recover()
         assert {number: last[number] for number in told} == told
         assert [last[number] for number in range(50 - RUNNING, 50)] == ["another run"] * RUNNING
+
+
+class TestManyInFlight:
+    @pytest.fixture(autouse=True)
+    def _short_sight(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "MOST_IN_SIGHT", 6)
+        monkeypatch.setattr(sampling, "IN_SIGHT", 3)
+
+    def test_the_sampler_looks_at_the_newest(self, tmp_path: Path) -> None:
+        source = opened(tmp_path / "journal")
+        for n_asked in range(1, 30):
+            source.ask()
+            seen = [t for t in source._memory.trials if not t.state.is_finished()]
+            assert min(n_asked, 3) <= len(seen) <= 6
+            newest = [source._running[n_asked - len(seen) + n] for n in range(len(seen))]
+            assert [trial.params for trial in newest] == [trial.params for trial in seen]
+
+    def test_it_hears_of_every_end_as_if_it_had_looked_on(self, tmp_path: Path) -> None:
+        source = opened(tmp_path / "journal")
+        asked = search_with(source, 60, n_running=20)
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+        told = optuna.load_study(storage=storage, study_name="asked").trials
+
+        def facts(trial: optuna.trial.FrozenTrial) -> tuple[object, ...]:
+            given = tuple(sorted(trial.params.items()))
+            return trial.state.name, trial.value, given, tuple(trial.intermediate_values.items())
+
+        heard = [facts(trial) for trial in source._memory.trials if trial.state.is_finished()]
+        assert sorted(map(repr, heard)) == sorted(
+            repr(facts(trial)) for trial in told if trial.state.is_finished()
+        )
+        assert len(heard) == len(asked) - 20
+
+    def test_a_resume_asks_what_an_undisturbed_one_would(self, tmp_path: Path) -> None:
+        (tmp_path / "whole").mkdir()
+        undisturbed = search_with(opened(tmp_path / "whole" / "journal"), 60, n_running=20)
+        search_with(opened(tmp_path / "journal"), 35, n_running=20)
+        again = opened(tmp_path / "journal")
+        again.recover()
+        assert search_with(again, 60, n_running=20) == undisturbed
 
 
 def test_a_resumed_sampler_asks_what_an_undisturbed_one_would(tmp_path: Path) -> None:

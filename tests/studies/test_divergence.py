@@ -17,7 +17,7 @@ from pipeline.search import Progress
 from pipeline.study import run_study
 from tests.builders import DIVERGING, tiny_config, tiny_splits, train_all
 from tests.commands import with_store
-from tests.test_journal import SMALL, table
+from tests.studies.test_journal import SMALL, table
 
 WILD = "learning_rate = { low = 1e-2, high = 1e25, log = true }\n"
 

@@ -25,7 +25,7 @@ from pipeline.study import run_study
 from pipeline.tracking import download
 from tests.builders import TRIALS, tiny_config, tiny_splits, train_all
 from tests.commands import command, study, with_store
-from tests.test_journal import SMALL, table, told
+from tests.studies.test_journal import SMALL, table, told
 
 # The middle of the range can still be had, most of what lies above cannot: its slope is twice it.
 HIGHEST = 1.7e38

@@ -13,7 +13,7 @@ from pipeline.space import SearchSpace
 from pipeline.study import run_study
 from pipeline.tracking.changes import DECIDING, RECORDED, VERSION_TAG, changes, version_tags
 from tests.commands import command, study, with_store
-from tests.test_journal import SMALL, small, table
+from tests.studies.test_journal import SMALL, small, table
 
 TWO = {"space.regularization": ["none", "l2"]}
 
