@@ -15,7 +15,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Seconds within which an address must take a connection.
 TO_CONNECT = 5.0
+
+# And within which a cluster must let this program join. One with another token takes 20.
+TO_JOIN = 25.0
 
 # How whoever speaks HTTP/2, as Ray does, is greeted, and the kind of what it says first (RFC 9113,
 # 3.4): "no such cluster" would else be found out by waiting.
@@ -253,12 +257,39 @@ def _connect(settings: EngineSettings) -> None:
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}
     try:
         with _silent(), _own_signals():
-            ray.init(**place, **QUIET, runtime_env=code)
+            _within(
+                None if address is None else TO_JOIN,
+                lambda: ray.init(**place, **QUIET, runtime_env=code),
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "a Ray cluster must answer, with the same token, and this version of Ray and Python, "
             f"however: {_first_line(error)} (--address {address or 'none: one is begun here'})"
         ) from error
+
+
+def _within(seconds: float | None, call: Callable[[], object]) -> None:
+    """Calls a function that may never return: who waits in Ray's core hears of no signal either.
+
+    Raises:
+        TimeoutError: It has not returned in time. It goes on in a thread that nobody waits for.
+    """
+    outcome: Future[object] = Future()
+
+    def settle() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # raised again by who waits
+            outcome.set_exception(error)
+
+    if seconds is None:
+        call()
+        return
+    threading.Thread(target=settle, daemon=True).start()
+    try:
+        outcome.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(f"it did not let this program join within {seconds:g} s") from error
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,25 @@ def test_something_else_that_answers(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         line = refused(tmp_path, "--engine", "ray", "--address", f"127.0.0.1:{port}")
     assert "a Ray cluster must answer at HOST:PORT, however: timed out" in line
+
+
+def test_something_else_that_speaks_as_ray_does(tmp_path: Path) -> None:
+    """It greets as any server for HTTP/2 does, and says nothing more."""
+
+    def greet() -> None:
+        with suppress(OSError):
+            while True:
+                kept.append(other.accept()[0])
+                kept[-1].sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+
+    kept: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=greet, daemon=True).start()
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        line = refused(tmp_path, "--engine", "ray", "--address", place)
+    assert "it did not let this program join within 25 s" in line
+    for each in kept:
+        each.close()
 
 
 def test_no_cluster_on_this_machine(tmp_path: Path) -> None:
