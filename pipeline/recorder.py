@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import replace
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 # Seconds that the end of a program waits for its store: after an error of its own, or in a hurry;
-# a parent run that is being opened is closed, too.
+# a parent run that is being opened is closed, too, and what is being written is.
 A_WHILE, A_MOMENT, TO_OPEN, TO_CLOSE = 60.0, 1.0, 10.0, 4.0
 
 
@@ -149,7 +149,7 @@ class Recorder:
             hurry: Wait for seconds at most: the store is away, or a person waits.
         """
         try:
-            self._wait_for_writer(A_MOMENT if hurry else A_WHILE)
+            self._wait_for_writer(hurry)
         finally:
             self._spool()
 
@@ -158,11 +158,13 @@ class Recorder:
         self._wait_briefly([self._opening], TO_OPEN)
         return self.look()
 
-    def _wait_for_writer(self, seconds: float) -> None:
+    def _wait_for_writer(self, hurry: bool) -> None:
         waiting = [future for future in self._unwritten if not future.done()]
-        self._wait_briefly(waiting, seconds)
+        # Once one failed, no other will do better.
+        self._wait_briefly(waiting, A_MOMENT if hurry else A_WHILE, until=FIRST_EXCEPTION)
         # What the writer has begun, it ends, if it can.
-        self._wait_briefly([each for each in waiting if not each.cancel()], A_MOMENT)
+        begun = [each for each in waiting if not each.cancel()]
+        self._wait_briefly(begun, A_MOMENT if hurry else TO_OPEN)
         if not all(future.done() for future in (*waiting, self._opening)):
             self._discard()
 
@@ -174,12 +176,13 @@ class Recorder:
                     for run in runs():
                         keep(spool, run)
 
-    def _wait_briefly(self, futures: Sequence[Future[Any]], seconds: float) -> None:
-        """Until all are done or one failed, then no other will do better."""
+    def _wait_briefly(
+        self, futures: Sequence[Future[Any]], seconds: float, until: str = ALL_COMPLETED
+    ) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            done, waiting = wait_for(futures, timeout=0.1, return_when=FIRST_EXCEPTION)
-            if not waiting or any(map(_failed, done)):
+            done, waiting = wait_for(futures, timeout=0.1, return_when=until)
+            if not waiting or (until is FIRST_EXCEPTION and any(map(_failed, done))):
                 return
             try:
                 self._stop_if_asked()
