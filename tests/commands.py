@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.tracking import opening
+from pipeline.tracking import database
 
 PROJECT = Path(__file__).parents[1]
 STUDY = """
@@ -38,7 +38,7 @@ replicates = 0
 @cache
 def _blank_store() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return opening.new_database(folder)
+        return database.new_database(folder)
 
 
 def with_store(folder: Path) -> Path:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +31,7 @@ from pipeline.tracking.client import (
     quoted,
     tracking_uri,
 )
+from pipeline.tracking.database import create_database, new_database
 from pipeline.tracking.finding import (
     CLAIM_TAG,
     JOURNAL_TAG,
@@ -132,7 +130,7 @@ class _Wanted:
 def _open(uri: str, wanted: _Wanted) -> Opened:
     """May be called again where the store went away: it goes on with what was begun."""
     with at_store(uri):
-        _create_database(uri)
+        create_database(uri)
         client = client_of(uri)
         # Of an earlier study of this process: the commit and the store may be others by now.
         context_tags.cache_clear()
@@ -333,40 +331,6 @@ def _open_run(client: MlflowClient, config: StudyConfig, journal: str) -> Run:
     return next(iter(begun), None) or client.create_run(
         experiment_id, tags=tags, run_name=config.name
     )
-
-
-def _create_database(uri: str) -> None:
-    """Writes a new sqlite store under another name, then gives it its own.
-
-    MLflow's migrations are no single transaction: a process that is killed among them, or two that
-    begin together, would leave a file that no later one can open.
-    """
-    path = sqlite_file(uri)
-    if path is None or path.exists():
-        return
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(new_database(str(Path.cwd())))
-        with suppress(FileExistsError):  # another process was first: its file is as good
-            os.link(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-@lru_cache(maxsize=1)
-def new_database(folder: str) -> bytes:
-    """The content of a sqlite store without runs, for programs in a folder.
-
-    MLflow's hundred migrations take seconds.
-    """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "mlflow.db")
-        SqlAlchemyStore(f"sqlite:///{path}", f"{folder}/mlruns").engine.dispose()
-        return path.read_bytes()
 
 
 def warm_up(caller: Caller) -> None:

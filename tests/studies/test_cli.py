@@ -19,7 +19,7 @@ from tests.commands import PROJECT, command, parents, runs, study, with_store
 class TestHelp:
     def test_help_does_not_import_what_takes_seconds(self) -> None:
         program = (
-            "import sys; from pipeline.cli import build_parser; build_parser().format_help();"
+            "import sys; from pipeline.options import build_parser; build_parser().format_help();"
             "print(sorted({'torch', 'mlflow', 'optuna', 'pandas', 'sklearn'} & set(sys.modules)))"
         )
         done = subprocess.run(

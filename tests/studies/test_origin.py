@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.cli import main, typed
+from pipeline.cli import main
+from pipeline.options import typed
 from pipeline.report import render, summary_markdown
 from pipeline.results import Origin
 from pipeline.study import StudyResult, run_study
