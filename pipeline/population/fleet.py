@@ -20,6 +20,7 @@ from pipeline.data import Splits
 from pipeline.population.crew import Crew, Desk, LostFleetError
 from pipeline.population.pace import Pace
 from pipeline.population.replicates import SLOTS, RowsOf, Todo, Trained
+from pipeline.population.slots import Slots
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
@@ -59,7 +60,7 @@ class Fleet:
     def __init__(self, config: StudyConfig, splits: Splits, crew: Crew) -> None:
         self.n_slots = config.search.population
         self._crew = crew
-        self._slots: dict[int, _Slot] = {}
+        self._slots: Slots[_Slot] = Slots(self.n_slots)
         self._planned: deque[Desk] = deque()  # who trains what is loaded next
         self._usual = Pace()
         self._beginning = config, crew.put(splits)
@@ -70,7 +71,7 @@ class Fleet:
     @property
     def free_slots(self) -> list[int]:
         """Slots without a trial, in order."""
-        return [slot for slot in range(self.n_slots) if slot not in self._slots]
+        return self._slots.free
 
     def expect(self, n_loads: int) -> None:
         """Says how many trials are loaded before the next epoch: others can begin theirs."""
@@ -85,8 +86,7 @@ class Fleet:
         Raises:
             ValueError: The slot does not exist or holds a trial.
         """
-        if slot not in range(self.n_slots) or slot in self._slots:
-            raise ValueError(f"a trial must be loaded into a free slot, however: {slot}")
+        self._slots.require_free(slot)
         if not self._planned:
             self._plan(1)
         desk = self._planned.popleft()
@@ -131,8 +131,7 @@ class Fleet:
         Raises:
             ValueError: The slot holds no trial.
         """
-        if slot not in self._slots:
-            raise ValueError(f"only a loaded slot can be unloaded, however: {slot}")
+        self._slots.require_loaded(slot)
         trial = self._slots[slot]
         while True:
             desk = trial.desk

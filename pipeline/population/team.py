@@ -23,6 +23,7 @@ from pipeline.config import StudyConfig
 from pipeline.data import Splits
 from pipeline.population.forked import ForkedProcess, usual_processes
 from pipeline.population.pace import Pace
+from pipeline.population.slots import Slots
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.results import Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
@@ -58,7 +59,8 @@ class PopulationTeam:
     ) -> None:
         self.n_slots = config.search.population
         self._here = PopulationTrainer(config, splits)
-        self._seats: dict[int, _Helper | None] = {}  # slot -> who trains it, None: this process
+        # By slot, who trains it; None: this process.
+        self._seats: Slots[_Helper | None] = Slots(self.n_slots)
         self._planned: deque[_Helper | None] = deque()  # who trains what is loaded next
         self._pace = Pace()
         self._begun_at: float | None = None  # when others began the epoch that is not over
@@ -71,7 +73,7 @@ class PopulationTeam:
     @property
     def free_slots(self) -> list[int]:
         """Slots without a trial, in order."""
-        return [slot for slot in range(self.n_slots) if slot not in self._seats]
+        return self._seats.free
 
     def load(self, slot: int, hyperparameters: Hyperparameters) -> None:
         """Puts a trial into a free slot; it trains from the next epoch on.
@@ -79,8 +81,7 @@ class PopulationTeam:
         Raises:
             ValueError: The slot does not exist or holds a trial.
         """
-        if slot not in range(self.n_slots) or slot in self._seats:
-            raise ValueError(f"a trial must be loaded into a free slot, however: {slot}")
+        self._seats.require_free(slot)
         if not self._planned:
             self._plan(1)
         seat = self._seats[slot] = self._planned.popleft()
@@ -132,8 +133,7 @@ class PopulationTeam:
         Raises:
             ValueError: The slot holds no trial.
         """
-        if slot not in self._seats:
-            raise ValueError(f"only a loaded slot can be unloaded, however: {slot}")
+        self._seats.require_loaded(slot)
         helper = self._seats.pop(slot)
         if helper is None:
             return self._here.unload(slot, stop_reason)

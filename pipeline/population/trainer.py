@@ -22,6 +22,7 @@ from pipeline.population.noise import Key, NoiseTables
 from pipeline.population.penalty import Penalty, coefficients
 from pipeline.population.scores import Scored, make_score
 from pipeline.population.seats import Part, Seat, Seats
+from pipeline.population.slots import Slots
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.scores import chosen_score, final_scores
 from pipeline.space import Hyperparameters
@@ -147,7 +148,7 @@ class PopulationTrainer:
             dtype=dtype,
             device=device,
         )
-        self._slots: dict[int, _Slot] = {}
+        self._slots: Slots[_Slot] = Slots(self.n_slots)
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
         self._copies: dict[int, tuple[Tensor, StackedMLP]] = {}
@@ -160,7 +161,7 @@ class PopulationTrainer:
     @property
     def free_slots(self) -> list[int]:
         """Slots without a trial, in order."""
-        return [slot for slot in range(self.n_slots) if slot not in self._slots]
+        return self._slots.free
 
     @torch.inference_mode()
     def admit(self, splits: Splits, test: tuple[Matrix, Matrix] | None = None) -> None:
@@ -199,8 +200,7 @@ class PopulationTrainer:
             ValueError: The slot does not exist or holds a trial, the replicate is not known, or a
                 shorter trial differs by more than its patience.
         """
-        if slot not in range(self.n_slots) or slot in self._slots:
-            raise ValueError(f"a trial must be loaded into a free slot, however: {slot}")
+        self._slots.require_free(slot)
         replicate = self._replicate if replicate is None else replicate
         if replicate not in self._seats:
             raise ValueError(f"a replicate must be admitted first, however: {replicate}")
@@ -261,8 +261,7 @@ class PopulationTrainer:
         self, slot: int, stop_reason: StopReason = StopReason.PRUNED
     ) -> list[TrialResult]:
         """`unload` of a slot that shorter trials share: theirs follow in the order given."""
-        if slot not in self._slots:
-            raise ValueError(f"only a loaded slot can be unloaded, however: {slot}")
+        self._slots.require_loaded(slot)
         if not self._slots[slot].stopped:
             self._retire(slot, stop_reason)
         trial = self._slots.pop(slot)
