@@ -178,6 +178,8 @@ def test_what_a_lost_member_trained_begins_again_and_comes_out_the_same(
     with closing(crew_of(source)) as crew:
         assert_as_alone(trained(Fleet(CONFIG, tiny_splits(), crew)), alone)
         assert crew.n_lost == 1
+        # Whoever is given up is ended at once: nobody waits for it, and it holds a place.
+        assert sum(member.closed for member in source.hired) == 1
     assert len(source.hired) == room + 1  # another one took its place
 
 
