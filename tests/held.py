@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,10 @@ def studying(process: int) -> int | None:
     return next((each for each in descendants(process) if words in _command_of(each)), None)
 
 
+def arguments_of_all_processes() -> bytes:
+    return b"".join(_command_of(int(place.name)) for place in Path("/proc").glob("[0-9]*"))
+
+
 def _command_of(process: int) -> bytes:
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes()
@@ -101,3 +106,28 @@ def lives(process: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+# What a study leaves that is the same wherever and however often it was begun.
+TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Of the one study in a folder that is complete."""
+    (parent,) = (run for run in parents(folder) if run.data.tags["study.state"] == "complete")
+    place = Path(parent.info.artifact_uri)
+    return {name: (place / name).read_bytes() for name in TABLES}
+
+
+def assert_each_once(folder: Path, n_trials: int) -> None:
+    """Each trial and each training has one run, and all of them have ended."""
+    ended = children(folder)
+    assert {run.info.status for run in ended} <= {"FINISHED", "KILLED", "FAILED"}
+    search = [run for run in ended if run.data.tags["stage"] == "search"]
+    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(n_trials))
+    confirmed = Counter(
+        (run.data.tags["finalist"], run.data.tags.get("replicate"))
+        for run in ended
+        if run.data.tags["stage"] == "confirm"
+    )
+    assert set(confirmed.values()) == {1}

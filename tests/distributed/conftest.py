@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import pytest
 
 from tests.distributed.cluster import Cluster, cluster, run
-from tests.distributed.spread import tables, with_study
+from tests.distributed.spread import with_study
+from tests.held import tables
 
 WITHOUT_RAY = "Ray is not installed (pip install '.[ray]')"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.commands import parents, runs, with_store
-from tests.held import states
+from tests.commands import with_store
+from tests.held import assert_each_once, states
 
 N_TRIALS, N_REPLICATES = 14, 8
 TEXT = f"""
@@ -31,8 +30,6 @@ patience = {{ low = 60, high = 90 }}
 [confirm]
 replicates = {N_REPLICATES}
 """
-TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
-
 SEARCHED = "select count(*) from tags where key = 'stage' and value = 'search'"
 
 
@@ -59,22 +56,7 @@ def _holds(folder: Path, query: str, least: int) -> Callable[[], bool]:
     return look
 
 
-def tables(folder: Path) -> dict[str, bytes]:
-    (parent,) = parents(folder)
-    place = Path(parent.info.artifact_uri)
-    return {name: (place / name).read_bytes() for name in TABLES}
-
-
 def assert_whole(folder: Path) -> None:
-    """Each trial and each training once, all of them ended."""
+    """Complete, each trial and each training once."""
     assert states(folder) == [("complete", "FINISHED")]
-    children = [run for run in runs(folder) if "mlflow.parentRunId" in run.data.tags]
-    assert {run.info.status for run in children} <= {"FINISHED", "KILLED", "FAILED"}
-    search = [run for run in children if run.data.tags["stage"] == "search"]
-    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(N_TRIALS))
-    confirmed = Counter(
-        (run.data.tags["finalist"], run.data.tags.get("replicate"))
-        for run in children
-        if run.data.tags["stage"] == "confirm"
-    )
-    assert set(confirmed.values()) == {1}
+    assert_each_once(folder, N_TRIALS)

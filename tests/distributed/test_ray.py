@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.cluster import Cluster, cluster, run, running, slowed
-from tests.distributed.spread import N_TRIALS, assert_whole, opened, searched, tables, with_study
-from tests.held import wait_until
+from tests.distributed.spread import N_TRIALS, assert_whole, opened, searched, with_study
+from tests.held import tables, wait_until
 
 
 @pytest.mark.parametrize("populations", ["2", "3"])

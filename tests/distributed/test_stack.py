@@ -24,6 +24,7 @@ from deploy.credentials import ADMIN_PASSWORD, DATABASE_PASSWORD, NAMES, stack_s
 from deploy.processes import free_port
 from deploy.stack import SECRETS_FILE
 from tests.commands import PROJECT, command, environment, study, with_store
+from tests.held import arguments_of_all_processes
 
 if not list(postgres.PROGRAMS.glob("*/bin/pg_ctl")):
     pytest.skip("PostgreSQL is not installed: apt-get install postgresql", allow_module_level=True)
@@ -130,16 +131,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     assert done.returncode == 0, done.stderr
     (trials,) = folder.glob("mlruns/*/*/artifacts/trials.csv")
     return {name: (trials.parent / name).read_bytes() for name in EVERYTHING}
-
-
-def arguments_of_all_processes() -> bytes:
-    found = b""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += entry.read_bytes()
-        except OSError:
-            continue
-    return found
 
 
 def listens(port: int) -> set[str]:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from pipeline.config import load_config
 from pipeline.study import run_study
-from tests.commands import PROJECT, environment, parents, runs, with_store
+from tests.commands import PROJECT, environment, runs, with_store
+from tests.held import assert_each_once, tables
 
 SITE = Path(__file__).parent / "site"
 N_TRIALS, N_REPLICATES = 13, 2
@@ -46,7 +46,6 @@ patience = {{ low = 1, high = 6 }}
 [confirm]
 replicates = {N_REPLICATES}
 """
-TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
 
 
 def begin(folder: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
@@ -95,12 +94,6 @@ def undisturbed() -> Mapping[str, bytes]:
         shutil.rmtree(folder)
 
 
-def tables(folder: Path) -> dict[str, bytes]:
-    (parent,) = (run for run in parents(folder) if run.data.tags["study.state"] == "complete")
-    place = Path(parent.info.artifact_uri)
-    return {name: (place / name).read_bytes() for name in TABLES}
-
-
 def ended(folder: Path) -> dict[str, Run]:
     """The runs of trials and replicates that stand ended in the store."""
     done = ("FINISHED", "KILLED", "FAILED")
@@ -119,15 +112,9 @@ def assert_as_if_undisturbed(folder: Path, before: Mapping[str, Run]) -> None:
         before: What had ended before.
     """
     after = ended(folder)
-    assert {run.info.status for run in runs(folder)} <= {"FINISHED", "KILLED", "FAILED"}
+    assert "RUNNING" not in {run.info.status for run in runs(folder)}
     search = [run for run in after.values() if run.data.tags["stage"] == "search"]
-    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(N_TRIALS))
-    confirmed = Counter(
-        (run.data.tags["finalist"], run.data.tags.get("replicate"))
-        for run in after.values()
-        if run.data.tags["stage"] == "confirm"
-    )
-    assert set(confirmed.values()) == {1}
+    assert_each_once(folder, N_TRIALS)
     for run_id, run in before.items():
         if run.data.tags["stage"] == "search":
             assert after[run_id].data.to_dictionary() == run.data.to_dictionary()

@@ -13,6 +13,7 @@ import pytest
 from tests.commands import environment, study
 from tests.faults.proxy import PASS, Proxy, proxy_before
 from tests.faults.server import mlflow_server, runs_of
+from tests.held import arguments_of_all_processes
 
 STUDY = """
 name = "secret"
@@ -38,16 +39,6 @@ TOKEN = "t0ken-of-mine"
 def proxy(folder: Path) -> Iterator[Proxy]:
     with mlflow_server(folder) as port, proxy_before(port) as proxy:
         yield proxy
-
-
-def arguments_of_all_processes() -> bytes:
-    found = b""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += entry.read_bytes()
-        except OSError:
-            continue
-    return found
 
 
 def test_a_password_is_nowhere_after_a_study(folder: Path, proxy: Proxy) -> None:
