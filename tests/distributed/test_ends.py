@@ -47,9 +47,11 @@ def test_a_signal_ends_a_study_its_actors_and_the_cluster_that_it_began(
 
 
 def test_a_cluster_that_a_study_began_does_not_outlive_it(tmp_path: Path) -> None:
+    """And is begun, whatever other cluster the environment names."""
     folder = with_study(tmp_path)
     mark = Mark()
-    with running(folder, "--engine", "ray", "--populations", "1", **mark.variables) as study:
+    variables = {**mark.variables, "RAY_ADDRESS": "127.0.0.1:1"}
+    with running(folder, "--engine", "ray", "--populations", "1", **variables) as study:
         wait_until(searched(folder, 1))
         assert any(map(is_actor, mark.rays()))
         study.kill()
