@@ -182,7 +182,7 @@ class Recorder:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             done, waiting = wait_for(futures, timeout=0.1, return_when=until)
-            if not waiting or (until is FIRST_EXCEPTION and any(map(_failed, done))):
+            if not waiting or (until == FIRST_EXCEPTION and any(map(_failed, done))):
                 return
             try:
                 self._stop_if_asked()

@@ -34,7 +34,9 @@ def experiment(client: MlflowClient) -> str:
 
 def opened(client: MlflowClient, experiment: str, **tags: str) -> str:
     given = {**TAGS, **{key.replace("__", "."): text for key, text in tags.items()}}
-    return str(client.create_run(experiment, tags=given).info.run_id)
+    run = client.create_run(experiment, tags=given)
+    client.log_param(run.info.run_id, given.pop("param", "study"), "study.toml")
+    return str(run.info.run_id)
 
 
 def status_after_a_look(client: MlflowClient, run_id: str) -> str:
@@ -58,6 +60,7 @@ def test_that_of_a_killed_program_is_closed(client: MlflowClient, experiment: st
     [
         pytest.param({"mlflow__user": "another user"}, id="of another user"),
         pytest.param({"mlflow__project__entryPoint": "data"}, id="of no study"),
+        pytest.param({"param": "alpha"}, id="of another project"),
         pytest.param({"study__claim": "/nowhere/a.journal"}, id="a study's"),
     ],
 )

@@ -105,7 +105,7 @@ def _never_begun(client: MlflowClient, config: StudyConfig, adopts: str | None) 
     user = quoted(context_tags()[USER_TAG])
     condition = (
         f"attributes.status = 'RUNNING' and tags.`{ENTRY_POINT_TAG}` = 'main' "
-        f"and tags.`{USER_TAG}` = {user}"
+        f"and tags.`{USER_TAG}` = {user} and params.study LIKE '%'"  # no other project's
     )
     return [
         run
