@@ -20,7 +20,14 @@ from pipeline.contents import TRACEBACK_FILE
 from pipeline.data import Splits
 from pipeline.population.forked import LostProcessError
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import History, Point, StopReason, TrialRecord, TrialResult
+from pipeline.results import (
+    History,
+    Point,
+    ReplicateRecord,
+    StopReason,
+    TrialRecord,
+    TrialResult,
+)
 from pipeline.space import Hyperparameters
 
 # What torch says where its allocator for the CPU is refused.
@@ -133,6 +140,18 @@ def refuse_failures(trials: Sequence[TrialRecord], most: int) -> None:
         )
 
 
+def refuse_failed_replicates(records: Sequence[ReplicateRecord], most: int) -> None:
+    """The same of the trainings of a confirmation."""
+    raised = [each for each in records if each.stop_reason is StopReason.ERROR]
+    if len(raised) > most:
+        last = raised[-1]
+        raise StudyError(
+            f"at most {most} trainings of a confirmation may raise, however: {len(raised)} did; "
+            f"{TRACEBACK_FILE} in the run of {last.finalist} on replicate {last.replicate} says "
+            "what (search.max_failures)"
+        )
+
+
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
@@ -152,14 +171,18 @@ def find_culprit(
     if isinstance(failed.cause, LostProcessError):
         return None
     for suspect in sorted(failed.suspects, key=lambda each: (each.n_epochs, each.number)):
-        result = _failed_alone(config, splits, suspect)
+        result = failed_alone(config, splits, suspect)
         if result is not None:
             return suspect, result
     return None
 
 
-def _failed_alone(config: StudyConfig, splits: Splits, suspect: Suspect) -> TrialResult | None:
-    """What a trial leaves behind that raises alone within its epochs; None if it does not."""
+def failed_alone(config: StudyConfig, splits: Splits, suspect: Suspect) -> TrialResult | None:
+    """What a trial leaves behind that raises alone within its epochs; None if it does not.
+
+    Raises:
+        StudyError: Even alone it does not fit into memory.
+    """
     trainer = PopulationTrainer(config, splits, n_slots=1)
     points: list[Point] = []
     try:

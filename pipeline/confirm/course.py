@@ -6,7 +6,8 @@ In outline:
     while something has no run yet:
         for trained in train_replicates(it):                   # one population, any order
             recorder.log_runs(its run)                         # MLflow itself is the journal
-        if memory ran out: half as many train at once
+        if training raised: half as many train at once where memory ran out, else the training
+            that is to blame fails, and its run tells why
 
 A result is a function of the finalist and the replicate: what a crash lost is trained again, and
 nothing else.
@@ -14,9 +15,8 @@ nothing else.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -27,11 +27,21 @@ from pipeline.confirm.finalists import choose_finalists
 from pipeline.confirm.runs import FinishedReplicate, replicate_run
 from pipeline.data import Table, split
 from pipeline.engine import Engine
-from pipeline.failures import half_of, ran_out_of_memory
-from pipeline.population.replicates import SLOTS, Rows, Trained
+from pipeline.failures import (
+    Suspect,
+    TrainingError,
+    failed_alone,
+    half_of,
+    in_training,
+    ran_out_of_memory,
+    refuse_failed_replicates,
+)
+from pipeline.population.forked import LostProcessError
+from pipeline.population.replicates import SLOTS, Rows, RowsOf, Trained
 from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
 from pipeline.space import Hyperparameters
+from pipeline.tracking.client import milliseconds
 
 # Trainings that may wait for the tracking store before the next ones wait for it, too.
 MOST_WAITING = 100
@@ -68,6 +78,7 @@ def confirm(
 
     Raises:
         ConfigError: A replicate cannot be trained on.
+        StudyError: More trainings raised than may, or not even one fits into memory.
     """
     finalists = choose_finalists(config, trials)
     stage = _Stage(config, finalists, recorder)
@@ -79,18 +90,24 @@ def confirm(
     rows_of = partial(_rows_of, config, table)
     n_all = len(finalists) * len(replicates)
     n_slots: int | None = None
+
+    def show() -> None:
+        if on_trained is not None:
+            on_trained(stage.n_trained, n_all)
+
     try:
+        stage.refuse_failures()
         while todo := {each: missing for each in replicates if (missing := stage.missing(each))}:
-            try:
-                for trained in engine.replicates(config, todo, rows_of, n_slots):
-                    stage.note(trained)
-                    if on_trained is not None:
-                        on_trained(stage.n_trained, n_all)
-            except Exception as error:
-                if not ran_out_of_memory(error):
-                    raise
-                n_slots = half_of(n_slots or SLOTS, error)
-            stage.write_all()
+            training = engine.replicates(config, todo, rows_of, n_slots)
+            failed = stage.take(training, show)
+            if failed is None:
+                continue
+            if ran_out_of_memory(failed.cause):
+                failed.forget()
+                n_slots = half_of(n_slots or SLOTS, failed.cause)
+            else:
+                culprit = _culprit(config, stage, replicates, rows_of, engine, failed)
+                stage.take([culprit])
     except BaseException:
         with suppress(Exception):  # the first error is the one to hear of
             stage.hand_over()
@@ -104,9 +121,37 @@ def confirm(
     )
 
 
+def _culprit(
+    config: StudyConfig,
+    stage: _Stage,
+    replicates: Sequence[int],
+    rows_of: RowsOf,
+    engine: Engine,
+    failed: TrainingError,
+) -> Trained:
+    """The first training that raises alone, too; raises its cause where none does."""
+    if not isinstance(failed.cause, LostProcessError):
+        for replicate in replicates:
+            splits = rows_of(replicate).splits
+            for hyperparameters in stage.missing(replicate):
+                engine.stop_if_asked()
+                started, most = milliseconds(), config.training.max_epochs
+                suspect = Suspect(replicate, hyperparameters, most, started)
+                result = failed_alone(engine.for_one(config), splits, suspect)
+                if result is not None:
+                    return Trained(result, splits.preprocessing.to_json(), started)
+    raise failed.cause
+
+
 def _rows_of(config: StudyConfig, table: Table, replicate: int) -> Rows:
     splits = split(table, config.data, config.seed, replicate)
     return Rows(splits, splits.test_part(table))
+
+
+def _marked(training: Iterable[Trained]) -> Iterator[Trained]:
+    """What is trained; what is raised meanwhile is marked as raised by training."""
+    with in_training():
+        yield from training
 
 
 class _Stage:
@@ -154,7 +199,7 @@ class _Stage:
                 result=result,
                 preprocessing=trained.preprocessing,
                 started=trained.started,
-                ended=int(time.time() * 1000),
+                ended=milliseconds(),
                 has_dropout=self._config.has_dropout,
             )
         )
@@ -162,10 +207,29 @@ class _Stage:
         if not self.written:
             self.hand_over()
 
-    def write_all(self) -> None:
-        """Hands over the rest, and waits until all runs stand."""
+    def take(
+        self, training: Iterable[Trained], show: Callable[[], object] = lambda: None
+    ) -> TrainingError | None:
+        """Takes what is trained until all of it has a run, or something was raised: that.
+
+        Raises:
+            StudyError: More trainings raised than may.
+        """
+        failed: TrainingError | None = None
+        try:
+            for trained in _marked(training):
+                self.note(trained)
+                show()
+        except TrainingError as error:
+            failed = error
         self.hand_over()
         self._settle(wait=True)
+        self.refuse_failures()
+        return failed
+
+    def refuse_failures(self) -> None:
+        """Raises StudyError where more trainings raised than may."""
+        refuse_failed_replicates(self.records, self._config.search.max_failures)
 
     def hand_over(self) -> None:
         """Gives to the recorder what has ended: it writes it, or keeps it for a resume."""

@@ -11,6 +11,7 @@ from pipeline.contents import (
     HISTORY_FILE,
     PREPROCESSING_FILE,
     STATUS,
+    TRACEBACK_FILE,
     EndedRun,
     MetricPoint,
     end_tags,
@@ -19,7 +20,7 @@ from pipeline.contents import (
     metrics_of,
     params_of,
 )
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialResult
+from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialResult
 from pipeline.weights import WEIGHTS_FILE, weights_file
 
 
@@ -57,8 +58,11 @@ class FinishedReplicate:
 
 
 def replicate_run(done: FinishedReplicate) -> EndedRun:
-    """The run of a finalist on one replicate."""
+    """The run of a finalist on one replicate; of one that raised, see `contents.trial_run`."""
     result, number = done.result, done.result.replicate
+    left = {WEIGHTS_FILE: weights_file(result)}
+    if result.stop_reason is StopReason.ERROR:
+        left = {TRACEBACK_FILE: result.error.encode()}
     params = params_of(result.hyperparameters, done.has_dropout)
     return EndedRun(
         name=f"confirm-{done.finalist.name}-{number:02d}",
@@ -74,7 +78,7 @@ def replicate_run(done: FinishedReplicate) -> EndedRun:
         ended=done.ended,
         files={
             HISTORY_FILE: history_csv(result.history).encode(),
-            WEIGHTS_FILE: weights_file(result),
+            **left,
             PREPROCESSING_FILE: done.preprocessing.encode(),
         },
     )

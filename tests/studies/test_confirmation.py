@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,8 +20,9 @@ from mlflow.entities import Run
 from sklearn.metrics import accuracy_score, log_loss
 
 from pipeline import engine
-from pipeline.config import ConfigError, StudyConfig, load_config
+from pipeline.config import ConfigError, StudyConfig, StudyError, load_config
 from pipeline.confirm import course
+from pipeline.confirm.finalists import choose_finalists
 from pipeline.confirm.measures import METRICS
 from pipeline.confirm.price import search_price
 from pipeline.data import Preprocessing, load_table, split
@@ -27,8 +30,9 @@ from pipeline.population.trainer import PopulationTrainer
 from pipeline.predictor import Predictor
 from pipeline.report import render
 from pipeline.reproduce import reproduce
-from pipeline.results import ReplicateRecord
+from pipeline.results import Finalist, ReplicateRecord
 from pipeline.search import Progress
+from pipeline.space import Hyperparameters, Regularization
 from pipeline.store import run_links
 from pipeline.study import StudyResult, run_study
 from pipeline.tracking import download, read_study, read_weights
@@ -380,3 +384,62 @@ def test_a_replicate_that_cannot_be_drawn_leaves_a_study_that_can_be_resumed(
             run_study(config("refused", folder))
     off = config("refused", folder, **{"confirm.replicates": 0})
     assert run_study(off, resume=True).record.confirmation is None
+
+
+class TestATrainingThatRaises:
+    """By a strength that single precision cannot hold: a real error, of one finalist."""
+
+    NAME = "best_l2"
+    RAISES = Hyperparameters(Regularization.L2, 1e39)
+
+    @pytest.fixture(autouse=True)
+    def _one_that_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def choose(*given: Any) -> tuple[Finalist, ...]:
+            return tuple(
+                replace(each, hyperparameters=self.RAISES) if each.name == self.NAME else each
+                for each in choose_finalists(*given)
+            )
+
+        monkeypatch.setattr(course, "choose_finalists", choose)
+
+    def test_fails_with_its_traceback_and_the_others_end_as_without_it(
+        self, result: StudyResult, folder: Path
+    ) -> None:
+        done = run_study(config("raising", folder))
+        single, averages = confirm_runs(done)
+        assert self.NAME in averages
+        for number in (1, 2, 3):
+            run = single[self.NAME, number]
+            assert run.info.status == "FAILED"
+            assert run.data.tags["trial.stop_reason"] == "error"
+            files = {each.path for each in MlflowClient().list_artifacts(run.info.run_id)}
+            assert files == {"history.csv", "preprocessing.json", "traceback.txt"}
+            told = download(done.tracking_uri, run.info.run_id, "traceback.txt").decode()
+            assert told.splitlines()[-1].startswith("RuntimeError: value cannot be converted")
+        summary = table_of(done, "summary").set_index("finalist")
+        assert (summary.loc[self.NAME, "replicates"], done.record.state) == (0, "complete")
+        undisturbed = table_of(result, "summary").set_index("finalist")
+        pd.testing.assert_frame_equal(
+            summary.drop(index=self.NAME), undisturbed.drop(index=self.NAME)
+        )
+        assert done.champion is not None
+
+    def test_more_than_may_end_the_study_which_a_resume_may_let_go_on(self, folder: Path) -> None:
+        refused = r"at most 1 trainings of a confirmation may raise, however: 2 did; .*best_l2"
+        few = {"search.max_failures": 1}
+        with pytest.raises(StudyError, match=refused):
+            run_study(config("refusing", folder, **few))
+        (parent,) = (run for run in all_runs("refusing") if "study.state" in run.data.tags)
+        assert parent.data.tags["study.state"] == "failed"
+        with pytest.raises(StudyError, match=refused):
+            run_study(config("refusing", folder, **few), resume=True)
+        done = run_study(config("refusing", folder), resume=True)
+        assert done.record.state == "complete"
+        single, _ = confirm_runs(done)
+        assert sum(name == self.NAME for name, _ in single) == 3
+
+
+def all_runs(experiment: str) -> list[Run]:
+    found = MlflowClient().get_experiment_by_name(experiment)
+    assert found is not None
+    return list(MlflowClient().search_runs([found.experiment_id]))
