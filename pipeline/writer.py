@@ -16,6 +16,8 @@ from pipeline.ancestors import end_with
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
+UNTOLD = "ignore::UserWarning:loky.backend.resource_tracker"
+
 
 def submit(
     function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -48,6 +50,10 @@ def discard() -> None:
 def _executor() -> Any:
     from loky import get_reusable_executor
 
+    # loky's own process hands it on to its interpreter: of a program that ended at once it would
+    # tell, after that one's last line, what it had to clean up.
+    if UNTOLD not in sys.warnoptions:
+        sys.warnoptions.append(UNTOLD)
     begin = {"initializer": _begin_work, "initargs": (os.getpid(),)}
     return get_reusable_executor(max_workers=1, timeout=60, reuse=True, **begin)
 
