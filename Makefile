@@ -94,7 +94,7 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
-test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in a quarter of an hour
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in six minutes
 	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
