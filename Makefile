@@ -91,7 +91,7 @@ test-studies: $(DEVELOP) ## run the tests of whole studies and of every command,
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)
 
-test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in sixteen minutes
 	pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
 test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in six minutes
