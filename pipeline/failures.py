@@ -71,6 +71,11 @@ class TrainingError(Exception):
         self.cause = cause
         self.suspects: Sequence[Suspect] = ()
 
+    @property
+    def lost_a_process(self) -> bool:
+        """Whether a process that trains is gone: of that, no trial is to blame."""
+        return isinstance(self.cause, LostProcessError)
+
     def forget(self) -> None:
         """Lets go of what was at work when it was raised, which may be all the memory there is."""
         for error in (self, self.cause):
@@ -168,7 +173,7 @@ def find_culprit(
         splits: What its search trains on.
         failed: What was raised. Of a process that was killed, no trial is to blame.
     """
-    if isinstance(failed.cause, LostProcessError):
+    if failed.lost_a_process:
         return None
     for suspect in sorted(failed.suspects, key=lambda each: (each.n_epochs, each.number)):
         result = failed_alone(config, splits, suspect)

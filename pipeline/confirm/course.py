@@ -15,6 +15,7 @@ nothing else.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -36,12 +37,10 @@ from pipeline.failures import (
     ran_out_of_memory,
     refuse_failed_replicates,
 )
-from pipeline.population.forked import LostProcessError
 from pipeline.population.replicates import SLOTS, Rows, RowsOf, Trained
 from pipeline.recorder import Recorder
 from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
 from pipeline.space import Hyperparameters
-from pipeline.tracking.client import milliseconds
 
 # Trainings that may wait for the tracking store before the next ones wait for it, too.
 MOST_WAITING = 100
@@ -130,12 +129,12 @@ def _culprit(
     failed: TrainingError,
 ) -> Trained:
     """The first training that raises alone, too; raises its cause where none does."""
-    if not isinstance(failed.cause, LostProcessError):
+    if not failed.lost_a_process:
         for replicate in replicates:
             splits = rows_of(replicate).splits
             for hyperparameters in stage.missing(replicate):
                 engine.stop_if_asked()
-                started, most = milliseconds(), config.training.max_epochs
+                started, most = int(time.time() * 1000), config.training.max_epochs
                 suspect = Suspect(replicate, hyperparameters, most, started)
                 result = failed_alone(engine.for_one(config), splits, suspect)
                 if result is not None:
@@ -199,7 +198,7 @@ class _Stage:
                 result=result,
                 preprocessing=trained.preprocessing,
                 started=trained.started,
-                ended=milliseconds(),
+                ended=int(time.time() * 1000),
                 has_dropout=self._config.has_dropout,
             )
         )
