@@ -70,7 +70,7 @@ def one_fleet(
     import optuna
 
     import pipeline.report  # noqa: F401  # at the end of a search it would be its own
-    from pipeline import sampling as samplers
+    from pipeline import sampler
     from pipeline.config import load_config
     from pipeline.contents import describe_study
     from pipeline.data import load_table, split
@@ -90,7 +90,7 @@ def one_fleet(
     table = load_table(config.data)
     splits = split(table, config.data, config.seed)
     if random:
-        samplers.make_sampler = lambda _, number: optuna.samplers.RandomSampler(seed=number)
+        sampler.make_sampler = lambda _, number: optuna.samplers.RandomSampler(seed=number)
     recorder: Any = None
     if stored:
         start_writer()

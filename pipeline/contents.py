@@ -223,14 +223,8 @@ def learning_curve_figure() -> Any:
 
 
 def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
-    """The run of a trial; `weights` is the content of `weights.pt`.
-
-    One that raised has no weights, and the traceback in their place.
-    """
+    """The run of a trial; `weights` is the content of `weights.pt`."""
     result = trial.result
-    left = {WEIGHTS_FILE: weights}
-    if result.stop_reason is StopReason.ERROR:
-        left = {TRACEBACK_FILE: result.error.encode()}
     return EndedRun(
         name=f"trial-{trial.number:04d}",
         tags={"stage": "search", "trial.number": str(trial.number), **end_tags(result)},
@@ -241,11 +235,18 @@ def trial_run(trial: FinishedTrial, weights: bytes) -> EndedRun:
         ended=trial.ended,
         files={
             HISTORY_FILE: history_csv(result.history).encode(),
-            **left,
+            **left_behind(result, weights),
             **_picture(trial),
         },
         write=trial.write,
     )
+
+
+def left_behind(result: TrialResult, weights: bytes) -> dict[str, bytes]:
+    """A training's weights; one that raised has none, and the traceback in their place."""
+    if result.stop_reason is StopReason.ERROR:
+        return {TRACEBACK_FILE: result.error.encode()}
+    return {WEIGHTS_FILE: weights}
 
 
 def _picture(trial: FinishedTrial) -> dict[str, bytes]:

@@ -20,14 +20,7 @@ from pipeline.contents import TRACEBACK_FILE
 from pipeline.data import Splits
 from pipeline.population.forked import LostProcessError
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import (
-    History,
-    Point,
-    ReplicateRecord,
-    StopReason,
-    TrialRecord,
-    TrialResult,
-)
+from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.space import Hyperparameters
 
 # What torch says where its allocator for the CPU is refused.
@@ -46,7 +39,7 @@ class Suspect:
     """A trial that was in training when something raised.
 
     Attributes:
-        number: Optuna's trial number.
+        number: Optuna's trial number; of a confirmation's training, its replicate.
         hyperparameters: What was trained.
         n_epochs: How many it had begun.
         started: When it was loaded, in milliseconds since 1970.
@@ -70,11 +63,6 @@ class TrainingError(Exception):
         super().__init__(cause)
         self.cause = cause
         self.suspects: Sequence[Suspect] = ()
-
-    @property
-    def lost_a_process(self) -> bool:
-        """Whether a process that trains is gone: of that, no trial is to blame."""
-        return isinstance(self.cause, LostProcessError)
 
     def forget(self) -> None:
         """Lets go of what was at work when it was raised, which may be all the memory there is."""
@@ -135,25 +123,17 @@ def half_of(n_slots: int, error: Exception) -> int:
     return half
 
 
-def refuse_failures(trials: Sequence[TrialRecord], most: int) -> None:
-    """Raises StudyError where more trials raised than may; one that diverged has not raised."""
-    raised = [trial.number for trial in trials if trial.stop_reason is StopReason.ERROR]
+def refuse_failures(raised: Sequence[str], most: int) -> None:
+    """Raises StudyError where more trainings raised than may; one that diverged has not raised.
+
+    Args:
+        raised: Those that did, as a person calls their runs, the newest last.
+        most: How many may.
+    """
     if len(raised) > most:
         raise StudyError(
-            f"at most {most} trials may raise, however: {len(raised)} did; "
-            f"{TRACEBACK_FILE} in the run of trial {max(raised)} says what (search.max_failures)"
-        )
-
-
-def refuse_failed_replicates(records: Sequence[ReplicateRecord], most: int) -> None:
-    """The same of the trainings of a confirmation."""
-    raised = [each for each in records if each.stop_reason is StopReason.ERROR]
-    if len(raised) > most:
-        last = raised[-1]
-        raise StudyError(
-            f"at most {most} trainings of a confirmation may raise, however: {len(raised)} did; "
-            f"{TRACEBACK_FILE} in the run of {last.finalist} on replicate {last.replicate} says "
-            "what (search.max_failures)"
+            f"at most {most} trainings may raise, however: {len(raised)} did; "
+            f"{TRACEBACK_FILE} in the run of {raised[-1]} says what (search.max_failures)"
         )
 
 
@@ -170,19 +150,19 @@ def find_culprit(
 
     Args:
         config: The study.
-        splits: What its search trains on.
+        splits: What the suspects trained on.
         failed: What was raised. Of a process that was killed, no trial is to blame.
     """
-    if failed.lost_a_process:
+    if isinstance(failed.cause, LostProcessError):
         return None
     for suspect in sorted(failed.suspects, key=lambda each: (each.n_epochs, each.number)):
-        result = failed_alone(config, splits, suspect)
+        result = _failed_alone(config, splits, suspect)
         if result is not None:
             return suspect, result
     return None
 
 
-def failed_alone(config: StudyConfig, splits: Splits, suspect: Suspect) -> TrialResult | None:
+def _failed_alone(config: StudyConfig, splits: Splits, suspect: Suspect) -> TrialResult | None:
     """What a trial leaves behind that raises alone within its epochs; None if it does not.
 
     Raises:
@@ -200,7 +180,7 @@ def failed_alone(config: StudyConfig, splits: Splits, suspect: Suspect) -> Trial
     except Exception as error:
         if ran_out_of_memory(error):
             raise StudyError(
-                f"a trial must fit into memory, however: trial {suspect.number} does not, alone"
+                f"a trial must fit into memory, however: {suspect.hyperparameters} does not, alone"
             ) from error
         if len(points) < suspect.n_epochs:  # an epoch that was begun counts, as of a diverged one
             unknown = math.nan

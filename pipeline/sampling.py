@@ -1,9 +1,8 @@
-"""Owns Optuna: which hyperparameters are tried next, and the journal of what was asked and told.
+"""Owns the order in which trials are asked and told, and the journal of it.
 
-There are two Optuna studies. The sampler works on one in memory, which hears of a result at once:
-what is asked depends on epochs alone, not on how fast a disk is, so the same seed gives the same
-study. The other is the journal: it outlives the process, and believes a trial finished only after
-its run is. Nothing is ever read from it but by a resume, which asks again what was asked.
+There are two Optuna studies. The sampler works on one in memory: see `sampler`. The other is the
+journal: it outlives the process, and believes a trial finished only after its run is. Nothing is
+ever read from it but by a resume, which asks again what was asked.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
@@ -26,23 +24,9 @@ from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import ConfigError, StudyConfig
 from pipeline.journal import mend, set_aside
-from pipeline.results import TrialRecord, TrialResult, TrialState
-from pipeline.space import Hyperparameters, SearchSpace
-
-OPTUNA_STATE = {
-    TrialState.COMPLETE: OptunaState.COMPLETE,
-    TrialState.PRUNED: OptunaState.PRUNED,
-    TrialState.FAILED: OptunaState.FAIL,
-}
-
-# TPE's cost grows with the trials that it looks at. Beyond the first number of finished ones it
-# goes on with the second: the best half of them, from which it takes its 25 good ones, and the
-# newest half.
-MOST_REMEMBERED, REMEMBERED = 500, 250
-
-# And it takes every trial in flight for a bad one: of more than the first number, it goes on with
-# the newest ones alone.
-MOST_IN_SIGHT, IN_SIGHT = 200, 100
+from pipeline.results import TrialRecord, TrialResult
+from pipeline.sampler import Sampler, tell_study
+from pipeline.space import Hyperparameters
 
 # Where the journal notes the run of a finished trial.
 RUN_ID = "mlflow_run_id"
@@ -61,12 +45,9 @@ class Sampling:
     """
 
     def __init__(self, config: StudyConfig) -> None:
-        self._name, self._seed, self._space = config.name, config.seed, config.search_space
-        self._first = first_trials(self._space)
+        self._name, self._space = config.name, config.search_space
+        self._sampler = Sampler(config.seed, self._space)
         self._journal: optuna.Study | None = None
-        self._memory = optuna.create_study(direction="minimize")
-        # In the memory, or where there are very many, out of its sight.
-        self._running: dict[int, optuna.Trial | FrozenTrial] = {}
         self._unwritten: list[FrozenTrial] = []
         self._before: list[FrozenTrial] = []
         self._stood: dict[int, Hyperparameters] = {}
@@ -75,7 +56,8 @@ class Sampling:
     def ask(self) -> tuple[int, Hyperparameters]:
         """The next trial's number and hyperparameters."""
         number = self.n_asked
-        trial = self._asked_before(number) or self._ask()
+        known = self._asked_before(number)
+        trial = self._sampler.repeat(number, known) if known else self._sampler.ask(number)
         hyperparameters = self._space.suggest(trial)
         if number >= self.n_asked_before:
             asked = _as_asked(trial.params, trial.distributions, {NUMBER: number})
@@ -83,10 +65,7 @@ class Sampling:
                 self._unwritten.append(asked)
             else:
                 self._journal.add_trial(asked)
-        self._running[number] = trial
         self.n_asked += 1
-        if len(self._in_sight) > MOST_IN_SIGHT:
-            self._renew(self._finished(), self._in_sight[-IN_SIGHT:])
         return number, hyperparameters
 
     @property
@@ -94,14 +73,8 @@ class Sampling:
         """How many trials the journal of a resumed study knows: they are the first to be asked."""
         return len(self._before)
 
-    def _ask(self) -> optuna.Trial:
-        self._memory.sampler = make_sampler(self._seed, self.n_asked)
-        if self.n_asked < len(self._first):
-            self._memory.enqueue_trial(self._space.free_parameters(self._first[self.n_asked]))
-        return self._memory.ask()
-
-    def _asked_before(self, number: int) -> optuna.Trial | None:
-        """The same trial again, without the sampler: it need not be the same to the last bit."""
+    def _asked_before(self, number: int) -> FrozenTrial | None:
+        """What a resumed study asked, or the store knows that it did."""
         if number < self.n_asked_before:
             params = self._before[number].params
         elif number in self._stood:
@@ -112,8 +85,7 @@ class Sampling:
         # refuses to mix them.
         known = optuna.trial.FixedTrial(params)
         self._space.suggest(known)
-        self._memory.add_trial(_as_asked(known.params, known.distributions))
-        return optuna.Trial(self._memory, self._memory.get_trials(deepcopy=False)[-1]._trial_id)
+        return _as_asked(known.params, known.distributions)
 
     def open_journal(self, path: Path) -> None:
         """Begins the journal, or opens it; what was asked before is written to it first.
@@ -155,14 +127,7 @@ class Sampling:
 
     def tell(self, number: int, result: TrialResult | TrialRecord) -> None:
         """Tells the sampler how an asked trial ended; the journal does not hear of it yet."""
-        trial = self._running.pop(number)
-        if isinstance(trial, FrozenTrial):
-            self._memory.add_trial(_as_ended(trial, result))
-        else:
-            _tell(self._memory, trial, result)
-        finished = self._finished()
-        if len(finished) > MOST_REMEMBERED:
-            self._renew(_best_and_newest(finished), self._in_sight)
+        self._sampler.tell(number, result)
 
     def record(self, number: int, result: TrialResult | TrialRecord, run_id: str) -> None:
         """Tells the journal of a trial whose run is finished, unless it knows."""
@@ -173,7 +138,7 @@ class Sampling:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         trial = optuna.Trial(self._journal, trial_id)
         trial.set_user_attr(RUN_ID, run_id)
-        _tell(self._journal, trial, result)
+        tell_study(self._journal, trial, result)
 
     def recover(self) -> dict[int, str]:
         """Takes up an opened journal: what it knows is what `ask` begins with.
@@ -209,65 +174,6 @@ class Sampling:
         except ValueError:
             return False  # something is missing
         return self._stood.get(known.number, chosen) == chosen
-
-    def _finished(self) -> list[FrozenTrial]:
-        return self._memory.get_trials(deepcopy=False, states=tuple(OPTUNA_STATE.values()))
-
-    @property
-    def _in_sight(self) -> list[int]:
-        """Numbers of the trials in flight that the sampler looks at, in order."""
-        return [
-            number for number, trial in self._running.items() if isinstance(trial, optuna.Trial)
-        ]
-
-    def _renew(self, finished: Sequence[FrozenTrial], in_sight: Sequence[int]) -> None:
-        """Starts the memory anew.
-
-        Args:
-            finished: The finished trials that it is to hold.
-            in_sight: Numbers of the trials in flight that it is to hold; the others stay out of it
-                until they end.
-        """
-        before = self._memory.get_trials(deepcopy=False)
-        frozen = {
-            number: before[trial.number] if isinstance(trial, optuna.Trial) else trial
-            for number, trial in self._running.items()
-        }
-        self._memory = optuna.create_study(direction="minimize")
-        self._memory.add_trials(finished)
-        self._memory.add_trials([frozen[number] for number in in_sight])
-        moved = self._memory.get_trials(deepcopy=False)[len(finished) :]
-        self._running = frozen | {
-            number: optuna.Trial(self._memory, trial._trial_id)
-            for number, trial in zip(in_sight, moved, strict=True)
-        }
-
-
-def _best_and_newest(finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    half = REMEMBERED // 2
-    complete = [trial for trial in finished if trial.state is OptunaState.COMPLETE]
-    best = sorted(complete, key=lambda trial: (trial.value, trial.number))[:half]
-    kept = {trial.number: trial for trial in best + list(finished[-half:])}
-    return [kept[number] for number in sorted(kept)]
-
-
-def make_sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one trial: its randomness is a function of the study's seed and the number.
-
-    A resumed study therefore goes on with the numbers that an undisturbed one would have drawn.
-    """
-    key = np.random.SeedSequence((seed, number)).generate_state(1)
-    return optuna.samplers.TPESampler(seed=int(key[0]), constant_liar=True)
-
-
-def first_trials(space: SearchSpace) -> list[Hyperparameters]:
-    """What every study tries first: the unregularized network, then the middle of each type."""
-    plain = space.unregularized()
-    penalized = [kind for kind in space.regularization if kind != "none"]
-    unpenalized = [kind for kind in space.regularization if kind == "none"]
-    chosen = [plain] if plain else []
-    chosen += [space.default(kind) for kind in penalized + unpenalized]
-    return list(dict.fromkeys(chosen))
 
 
 @contextmanager
@@ -317,23 +223,3 @@ def _as_asked(
         distributions=distributions,
         user_attrs=attributes,
     )
-
-
-def _as_ended(trial: FrozenTrial, result: TrialResult | TrialRecord) -> FrozenTrial:
-    """What `_tell` makes of a trial, of one that no study holds."""
-    pruned = result.state is TrialState.PRUNED
-    return optuna.trial.create_trial(
-        state=OPTUNA_STATE[result.state],
-        value=None if result.state is TrialState.FAILED else result.val_loss,
-        params=trial.params,
-        distributions=trial.distributions,
-        intermediate_values={len(result.history): result.val_loss} if pruned else None,
-    )
-
-
-def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult | TrialRecord) -> None:
-    if result.state is TrialState.PRUNED:
-        # One report gives the sampler the value that Optuna keeps of a pruned trial.
-        trial.report(result.val_loss, step=len(result.history))
-    value = result.val_loss if result.state is TrialState.COMPLETE else None
-    study.tell(trial, value, state=OPTUNA_STATE[result.state])

@@ -243,7 +243,8 @@ class Search:
         self._begin_journal(opened)
         record = self.recorder.recover(self.sampling.recover())
         self.sampling.agree(record.trials)
-        refuse_failures(record.trials, self.config.search.max_failures)
+        raised = [each.number for each in record.trials if each.stop_reason is StopReason.ERROR]
+        refuse_failures([f"trial {number}" for number in raised], self.config.search.max_failures)
         self.before = {trial.number: trial for trial in record.trials}
         self.confirmed_before = record.confirmation
         # It may have asked for more trials than it is now to have.

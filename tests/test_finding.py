@@ -32,10 +32,10 @@ def experiment(client: MlflowClient) -> str:
     return str(client.create_experiment(tiny_config().name))
 
 
-def opened(client: MlflowClient, experiment: str, **tags: str) -> str:
+def opened(client: MlflowClient, experiment: str, param: str = "study", **tags: str) -> str:
     given = {**TAGS, **{key.replace("__", "."): text for key, text in tags.items()}}
     run = client.create_run(experiment, tags=given)
-    client.log_param(run.info.run_id, given.pop("param", "study"), "study.toml")
+    client.log_param(run.info.run_id, param, "study.toml")
     return str(run.info.run_id)
 
 

@@ -12,10 +12,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline import sampling
+from pipeline import sampler
 from pipeline.config import StudyConfig
 from pipeline.results import History, Point, StopReason, TrialResult
-from pipeline.sampling import Sampling, first_trials
+from pipeline.sampler import first_trials
+from pipeline.sampling import Sampling
 from pipeline.space import Hyperparameters
 
 CONFIG = StudyConfig.model_validate(
@@ -113,12 +114,12 @@ def test_the_journal_hears_only_of_what_is_recorded(tmp_path: Path) -> None:
 class TestALongStudy:
     @pytest.fixture(autouse=True)
     def _short_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sampling, "MOST_REMEMBERED", 20)
-        monkeypatch.setattr(sampling, "REMEMBERED", 10)
+        monkeypatch.setattr(sampler, "MOST_REMEMBERED", 20)
+        monkeypatch.setattr(sampler, "REMEMBERED", 10)
 
     def test_remembers_no_more_than_it_may_and_never_forgets_the_best(self, tmp_path: Path) -> None:
         source, asked = search(tmp_path, 90)
-        in_memory = source._memory.get_trials(deepcopy=False)
+        in_memory = source._sampler._memory.get_trials(deepcopy=False)
         finished = [trial for trial in in_memory if trial.state.is_finished()]
         assert len(finished) <= 20
         assert len(in_memory) - len(finished) == RUNNING
@@ -152,16 +153,16 @@ class TestALongStudy:
 class TestManyInFlight:
     @pytest.fixture(autouse=True)
     def _short_sight(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sampling, "MOST_IN_SIGHT", 6)
-        monkeypatch.setattr(sampling, "IN_SIGHT", 3)
+        monkeypatch.setattr(sampler, "MOST_IN_SIGHT", 6)
+        monkeypatch.setattr(sampler, "IN_SIGHT", 3)
 
     def test_the_sampler_looks_at_the_newest(self, tmp_path: Path) -> None:
         source = opened(tmp_path / "journal")
         for n_asked in range(1, 30):
             source.ask()
-            seen = [t for t in source._memory.trials if not t.state.is_finished()]
+            seen = [t for t in source._sampler._memory.trials if not t.state.is_finished()]
             assert min(n_asked, 3) <= len(seen) <= 6
-            newest = [source._running[n_asked - len(seen) + n] for n in range(len(seen))]
+            newest = [source._sampler._running[n_asked - len(seen) + n] for n in range(len(seen))]
             assert [trial.params for trial in newest] == [trial.params for trial in seen]
 
     def test_it_hears_of_every_end_as_if_it_had_looked_on(self, tmp_path: Path) -> None:
@@ -174,7 +175,9 @@ class TestManyInFlight:
             given = tuple(sorted(trial.params.items()))
             return trial.state.name, trial.value, given, tuple(trial.intermediate_values.items())
 
-        heard = [facts(trial) for trial in source._memory.trials if trial.state.is_finished()]
+        heard = [
+            facts(trial) for trial in source._sampler._memory.trials if trial.state.is_finished()
+        ]
         assert sorted(map(repr, heard)) == sorted(
             repr(facts(trial)) for trial in told if trial.state.is_finished()
         )

@@ -31,15 +31,15 @@ from pipeline.engine import Engine
 from pipeline.failures import (
     Suspect,
     TrainingError,
-    failed_alone,
+    find_culprit,
     half_of,
     in_training,
     ran_out_of_memory,
-    refuse_failed_replicates,
+    refuse_failures,
 )
 from pipeline.population.replicates import SLOTS, Rows, RowsOf, Trained
 from pipeline.recorder import Recorder
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialRecord
+from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialRecord
 from pipeline.space import Hyperparameters
 
 # Trainings that may wait for the tracking store before the next ones wait for it, too.
@@ -129,16 +129,17 @@ def _culprit(
     failed: TrainingError,
 ) -> Trained:
     """The first training that raises alone, too; raises its cause where none does."""
-    if not failed.lost_a_process:
-        for replicate in replicates:
-            splits = rows_of(replicate).splits
-            for hyperparameters in stage.missing(replicate):
-                engine.stop_if_asked()
-                started, most = int(time.time() * 1000), config.training.max_epochs
-                suspect = Suspect(replicate, hyperparameters, most, started)
-                result = failed_alone(engine.for_one(config), splits, suspect)
-                if result is not None:
-                    return Trained(result, splits.preprocessing.to_json(), started)
+    for replicate in replicates:
+        engine.stop_if_asked()
+        splits, most = rows_of(replicate).splits, config.training.max_epochs
+        failed.suspects = [
+            Suspect(replicate, each, most, int(time.time() * 1000))
+            for each in stage.missing(replicate)
+        ]
+        found = find_culprit(engine.for_one(config), splits, failed)
+        if found is not None:
+            suspect, result = found
+            return Trained(result, splits.preprocessing.to_json(), suspect.started)
     raise failed.cause
 
 
@@ -228,7 +229,12 @@ class _Stage:
 
     def refuse_failures(self) -> None:
         """Raises StudyError where more trainings raised than may."""
-        refuse_failed_replicates(self.records, self._config.search.max_failures)
+        raised = [
+            f"{each.finalist} on replicate {each.replicate}"
+            for each in self.records
+            if each.stop_reason is StopReason.ERROR
+        ]
+        refuse_failures(raised, self._config.search.max_failures)
 
     def hand_over(self) -> None:
         """Gives to the recorder what has ended: it writes it, or keeps it for a resume."""

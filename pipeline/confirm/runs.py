@@ -11,17 +11,17 @@ from pipeline.contents import (
     HISTORY_FILE,
     PREPROCESSING_FILE,
     STATUS,
-    TRACEBACK_FILE,
     EndedRun,
     MetricPoint,
     end_tags,
     final_values,
     history_csv,
+    left_behind,
     metrics_of,
     params_of,
 )
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialResult
-from pipeline.weights import WEIGHTS_FILE, weights_file
+from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialResult
+from pipeline.weights import weights_file
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,8 @@ class FinishedReplicate:
 
 
 def replicate_run(done: FinishedReplicate) -> EndedRun:
-    """The run of a finalist on one replicate; of one that raised, see `contents.trial_run`."""
+    """The run of a finalist on one replicate."""
     result, number = done.result, done.result.replicate
-    left = {WEIGHTS_FILE: weights_file(result)}
-    if result.stop_reason is StopReason.ERROR:
-        left = {TRACEBACK_FILE: result.error.encode()}
     params = params_of(result.hyperparameters, done.has_dropout)
     return EndedRun(
         name=f"confirm-{done.finalist.name}-{number:02d}",
@@ -78,7 +75,7 @@ def replicate_run(done: FinishedReplicate) -> EndedRun:
         ended=done.ended,
         files={
             HISTORY_FILE: history_csv(result.history).encode(),
-            **left,
+            **left_behind(result, weights_file(result)),
             PREPROCESSING_FILE: done.preprocessing.encode(),
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def locked_newest(client: MlflowClient, config: StudyConfig, adopts: str | None)
     Raises:
         ConfigError: Another process is at the study.
     """
-    for run in _open_ones(client, config, adopts):
+    for run in filter(partial(_is_parent, config), _running(client, config, adopts)):
         claim = run.data.tags[CLAIM_TAG]
         if JOURNAL_TAG not in run.data.tags and not locks.is_ours(claim):
             # Somebody has begun the study that would be resumed in a moment.
@@ -84,36 +85,28 @@ def close_abandoned(client: MlflowClient, config: StudyConfig, adopts: str | Non
 
     One that was described can be resumed all the same.
     """
-    left = [
-        run
-        for run in _open_ones(client, config, adopts)
-        if locks.is_abandoned(run.data.tags[CLAIM_TAG])
-    ]
-    for run in [*left, *_never_begun(client, config, adopts)]:
-        parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
-        close_study(parent, "failed")
+    for run in _running(client, config, adopts):
+        left = _is_parent(config, run) and locks.is_abandoned(run.data.tags[CLAIM_TAG])
+        if left or (run.info.run_id != adopts and _never_began(client, run)):
+            parent = Parent(client.tracking_uri, run.info.experiment_id, run.info.run_id)
+            close_study(parent, "failed")
 
 
-def _never_begun(client: MlflowClient, config: StudyConfig, adopts: str | None) -> list[Run]:
-    """Runs that `mlflow run` opened, and was killed with its program before a study came of them.
+def _never_began(client: MlflowClient, run: Run) -> bool:
+    """Whether `mlflow run` opened a run, and was killed with its program before a study came of it.
 
     Only of this user on this machine can that be known.
     """
-    experiment_id = _experiment_id(client, config, adopts)
-    if experiment_id is None or sqlite_file(client.tracking_uri) is None or not PROCESSES.is_dir():
-        return []
-    user = quoted(context_tags()[USER_TAG])
-    condition = (
-        f"attributes.status = 'RUNNING' and tags.`{ENTRY_POINT_TAG}` = 'main' "
-        f"and tags.`{USER_TAG}` = {user} and params.study LIKE '%'"  # no other project's
-    )
-    return [
-        run
-        for run in client.search_runs([experiment_id], condition)
-        if run.info.run_id != adopts
-        and CLAIM_TAG not in run.data.tags
+    tags = run.data.tags
+    return (
+        CLAIM_TAG not in tags
+        and tags.get(ENTRY_POINT_TAG) == "main"
+        and "study" in run.data.params  # no other project's
+        and tags.get(USER_TAG) == context_tags()[USER_TAG]
+        and sqlite_file(client.tracking_uri) is not None
+        and PROCESSES.is_dir()
         and not may_begin(run.info.run_id, run.info.start_time / 1000)
-    ]
+    )
 
 
 def close_adopted(caller: Caller) -> None:
@@ -138,17 +131,18 @@ def _newest(client: MlflowClient, config: StudyConfig, adopts: str | None) -> Ru
     return next((run for run in runs if JOURNAL_TAG in run.data.tags), None)
 
 
-def _open_ones(client: MlflowClient, config: StudyConfig, adopts: str | None) -> list[Run]:
-    """The study's parent runs that are RUNNING, as far as they tell what journal they have."""
+def _running(client: MlflowClient, config: StudyConfig, adopts: str | None) -> list[Run]:
+    """What is RUNNING in the study's experiment."""
     experiment_id = _experiment_id(client, config, adopts)
     if experiment_id is None:
         return []
-    condition = f"attributes.status = 'RUNNING' and tags.`{CLAIM_TAG}` LIKE '%'"
-    return [
-        run
-        for run in client.search_runs([experiment_id], condition)
-        if config.name in (run.info.run_name, run.data.params.get("study.name"))
-    ]
+    return list(client.search_runs([experiment_id], "attributes.status = 'RUNNING'"))
+
+
+def _is_parent(config: StudyConfig, run: Run) -> bool:
+    """Whether it is a parent run of the study that tells what journal it has."""
+    named = config.name in (run.info.run_name, run.data.params.get("study.name"))
+    return named and CLAIM_TAG in run.data.tags
 
 
 def _experiment_id(client: MlflowClient, config: StudyConfig, adopts: str | None) -> str | None:

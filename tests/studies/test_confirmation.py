@@ -425,7 +425,7 @@ class TestATrainingThatRaises:
         assert done.champion is not None
 
     def test_more_than_may_end_the_study_which_a_resume_may_let_go_on(self, folder: Path) -> None:
-        refused = r"at most 1 trainings of a confirmation may raise, however: 2 did; .*best_l2"
+        refused = r"at most 1 trainings may raise, however: 2 did; .*best_l2"
         few = {"search.max_failures": 1}
         with pytest.raises(StudyError, match=refused):
             run_study(config("refusing", folder, **few))

@@ -99,7 +99,9 @@ def test_more_than_may_stop_the_study_with_exit_code_1(tmp_path: Path) -> None:
     done = command(tmp_path, "run", path)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("at most 0 trials may raise, however: 1 did; traceback.txt in ")
+    assert done.stderr.startswith(
+        "at most 0 trainings may raise, however: 1 did; traceback.txt in "
+    )
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("journal")
     assert experiment is not None

@@ -39,7 +39,7 @@ from pipeline.reference import build_network, measure
 from pipeline.report import render
 from pipeline.reproduce import reproduce
 from pipeline.results import StudyRecord, TrialRecord, TrialState
-from pipeline.sampling import first_trials
+from pipeline.sampler import first_trials
 from pipeline.search import Progress
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 from pipeline.store import run_links
