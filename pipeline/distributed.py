@@ -12,35 +12,26 @@ import math
 import os
 import pickle
 import secrets
-import signal
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pipeline
 from pipeline.config import ConfigError
 from pipeline.engine import EngineSettings
+from pipeline.joining import first_line, own_signals, probe, silent, within
 from pipeline.population.crew import LostMemberError
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorClass, ActorHandle
 
-# Seconds within which an address must take a connection.
-TO_CONNECT = 5.0
-
-# And within which a cluster must let this program join. One with another token takes 20.
+# Seconds within which a cluster must let this program join. One with another token takes 20.
 TO_JOIN = 25.0
-
-# How whoever speaks HTTP/2, as Ray does, is greeted, and the kind of what it says first (RFC 9113,
-# 3.4): "no such cluster" would else be found out by waiting.
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-SETTINGS = b"\x04"
 
 # Ray's own words would come between the lines of the study's.
 QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -253,85 +244,14 @@ def _connect(settings: EngineSettings) -> None:
         # Not None: that would join whatever RAY_ADDRESS names.
         place = {"address": "local", "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
     elif address != "auto":
-        _probe(address)
+        probe(address)
     code = {"py_modules": [str(Path(pipeline.__file__).parent)]}
     try:
-        with _silent(), _own_signals():
-            _within(
-                None if address is None else TO_JOIN,
-                lambda: ray.init(**place, **QUIET, runtime_env=code),
-            )
+        join = partial(ray.init, **place, **QUIET, runtime_env=code)
+        with silent(), own_signals():
+            join() if address is None else within(TO_JOIN, join)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "a Ray cluster must answer, with the same token, and this version of Ray and Python, "
-            f"however: {_first_line(error)} (--address {address or 'none: one is begun here'})"
+            f"however: {first_line(error)} (--address {address or 'none: one is begun here'})"
         ) from error
-
-
-def _within(seconds: float | None, call: Callable[[], object]) -> None:
-    """Calls a function that may never return: who waits in Ray's core hears of no signal either.
-
-    Raises:
-        TimeoutError: It has not returned in time. It goes on in a thread that nobody waits for.
-    """
-    outcome: Future[object] = Future()
-
-    def settle() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:  # noqa: BLE001  # raised again by who waits
-            outcome.set_exception(error)
-
-    if seconds is None:
-        call()
-        return
-    threading.Thread(target=settle, daemon=True).start()
-    try:
-        outcome.result(seconds)
-    except TimeoutError as error:
-        raise TimeoutError(f"it did not let this program join within {seconds:g} s") from error
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and would leave runs open: it stays the program's."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # in a thread, where Ray has not taken it either
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """What Ray's core has to say of an address goes past Python's own stderr, and our one line."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _probe(address: str) -> None:
-    """Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=TO_CONNECT) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                connection.sendall(HTTP2)
-                if connection.recv(9)[3:4] != SETTINGS:
-                    raise OSError("what answers there is not Ray")
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"a Ray cluster must answer at HOST:PORT, however: {_first_line(error)} "
-            f"(--address {address})"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -86,3 +87,42 @@ def runs(folder: Path) -> list[Run]:
 
 def parents(folder: Path) -> list[Run]:
     return [run for run in runs(folder) if "mlflow.parentRunId" not in run.data.tags]
+
+
+def n_ended(folder: Path) -> int:
+    """Trials and trainings whose runs stand in the store."""
+    return len(children(folder))
+
+
+def states(folder: Path) -> list[tuple[str | None, str]]:
+    """Of the parent runs: the study's, as far as there is one, and MLflow's."""
+    return [(run.data.tags.get("study.state"), run.info.status) for run in parents(folder)]
+
+
+def children(folder: Path) -> list[Run]:
+    return [run for run in runs(folder) if "mlflow.parentRunId" in run.data.tags]
+
+
+# What a study leaves that is the same wherever and however often it was begun.
+TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Of the one study in a folder that is complete."""
+    (parent,) = (run for run in parents(folder) if run.data.tags["study.state"] == "complete")
+    place = Path(parent.info.artifact_uri)
+    return {name: (place / name).read_bytes() for name in TABLES}
+
+
+def assert_each_once(folder: Path, n_trials: int) -> None:
+    """Each trial and each training has one run, and all of them have ended."""
+    ended = children(folder)
+    assert {run.info.status for run in ended} <= {"FINISHED", "KILLED", "FAILED"}
+    search = [run for run in ended if run.data.tags["stage"] == "search"]
+    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(n_trials))
+    confirmed = Counter(
+        (run.data.tags["finalist"], run.data.tags.get("replicate"))
+        for run in ended
+        if run.data.tags["stage"] == "confirm"
+    )
+    assert set(confirmed.values()) == {1}

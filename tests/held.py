@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Run
 
-from tests.commands import PROJECT, environment, parents, runs
+from tests.commands import PROJECT, environment
 
 
 @contextmanager
@@ -49,20 +47,6 @@ def wait_until(happened: Callable[[], object], within: float = 90) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"it did not happen within {within:g} seconds")
-
-
-def n_ended(folder: Path) -> int:
-    """Trials and trainings whose runs stand in the store."""
-    return len(children(folder))
-
-
-def states(folder: Path) -> list[tuple[str | None, str]]:
-    """Of the parent runs: the study's, as far as there is one, and MLflow's."""
-    return [(run.data.tags.get("study.state"), run.info.status) for run in parents(folder)]
-
-
-def children(folder: Path) -> list[Run]:
-    return [run for run in runs(folder) if "mlflow.parentRunId" in run.data.tags]
 
 
 def descendants(process: int) -> list[int]:
@@ -106,28 +90,3 @@ def lives(process: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
-
-
-# What a study leaves that is the same wherever and however often it was begun.
-TABLES = ("trials.csv", "confirm/summary.csv", "confirm/pairs.csv")
-
-
-def tables(folder: Path) -> dict[str, bytes]:
-    """Of the one study in a folder that is complete."""
-    (parent,) = (run for run in parents(folder) if run.data.tags["study.state"] == "complete")
-    place = Path(parent.info.artifact_uri)
-    return {name: (place / name).read_bytes() for name in TABLES}
-
-
-def assert_each_once(folder: Path, n_trials: int) -> None:
-    """Each trial and each training has one run, and all of them have ended."""
-    ended = children(folder)
-    assert {run.info.status for run in ended} <= {"FINISHED", "KILLED", "FAILED"}
-    search = [run for run in ended if run.data.tags["stage"] == "search"]
-    assert sorted(int(run.data.tags["trial.number"]) for run in search) == list(range(n_trials))
-    confirmed = Counter(
-        (run.data.tags["finalist"], run.data.tags.get("replicate"))
-        for run in ended
-        if run.data.tags["stage"] == "confirm"
-    )
-    assert set(confirmed.values()) == {1}

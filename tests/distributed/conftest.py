@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.commands import tables
 from tests.distributed.cluster import Cluster, cluster, run
 from tests.distributed.spread import with_study
-from tests.held import tables
 
 WITHOUT_RAY = "Ray is not installed (pip install '.[ray]')"
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.commands import with_store
-from tests.held import assert_each_once, states
+from tests.commands import assert_each_once, states, with_store
 
 N_TRIALS, N_REPLICATES = 14, 8
 TEXT = f"""

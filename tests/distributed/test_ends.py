@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import runs
+from tests.commands import runs, states, tables
 from tests.distributed.cluster import Cluster, Mark, is_actor, run, running
 from tests.distributed.spread import assert_whole, searched, with_study
-from tests.held import states, tables, wait_until
+from tests.held import wait_until
 
 
 def test_a_killed_study_leaves_no_actor_and_is_resumed_without_a_cluster(

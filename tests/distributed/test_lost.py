@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import tables
 from tests.distributed.cluster import Cluster, cluster, running
 from tests.distributed.spread import N_TRIALS, assert_whole, searched, with_study
-from tests.held import lives, tables, wait_until
+from tests.held import lives, wait_until
 
 
 @pytest.mark.parametrize("n_trials", [1, N_TRIALS], ids=["search", "confirmation"])

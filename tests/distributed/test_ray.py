@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import tables
 from tests.distributed.cluster import Cluster, cluster, run, running, slowed
 from tests.distributed.spread import N_TRIALS, assert_whole, opened, searched, with_study
-from tests.held import tables, wait_until
+from tests.held import wait_until
 
 
 @pytest.mark.parametrize("populations", ["2", "3"])

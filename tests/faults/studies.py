@@ -22,8 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from pipeline.config import load_config
 from pipeline.study import run_study
-from tests.commands import PROJECT, environment, runs, with_store
-from tests.held import assert_each_once, tables
+from tests.commands import PROJECT, assert_each_once, environment, runs, tables, with_store
 
 SITE = Path(__file__).parent / "site"
 N_TRIALS, N_REPLICATES = 13, 2

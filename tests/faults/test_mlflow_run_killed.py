@@ -9,18 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command, parents, study, with_store
-from tests.held import (
-    children,
-    descendants,
-    lives,
-    mlflow_program,
-    n_ended,
-    program,
-    states,
-    studying,
-    wait_until,
-)
+from tests.commands import children, command, n_ended, parents, states, study, with_store
+from tests.held import descendants, lives, mlflow_program, program, studying, wait_until
 
 LONG = """
 name = "commands"

@@ -13,8 +13,8 @@ from pipeline import locks
 from pipeline.config import load_config
 from pipeline.study import run_study
 from pipeline.tracking import read_study
-from tests.commands import command, parents, study, with_store
-from tests.held import children, n_ended, program, states, study_program, wait_until
+from tests.commands import children, command, n_ended, parents, states, study, with_store
+from tests.held import program, study_program, wait_until
 
 
 def test_a_study_that_lives_is_not_resumed_beside_and_a_killed_one_is_at_once(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command, runs, study, with_store
+from tests.commands import command, runs, states, study, with_store
 from tests.faults.studies import on_path
-from tests.held import program, states, study_program, wait_until
+from tests.held import program, study_program, wait_until
 
 STUDY = """
 name = "commands"
