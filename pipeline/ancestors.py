@@ -107,6 +107,12 @@ def may_begin(run_id: str, opened: float) -> bool:
     )
 
 
+def processor_time(process: int) -> int | None:
+    """What a process has used of the processor, in ticks of the clock; None where nothing tells."""
+    found = _status_of(process)
+    return None if found is None else int(found[11]) + int(found[12])
+
+
 def _parent_of(process: int) -> int | None:
     found = _status_of(process)
     return None if found is None else int(found[1])

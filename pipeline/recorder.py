@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
@@ -33,6 +33,8 @@ Arguments = ParamSpec("Arguments")
 # Seconds that the end of a program waits for its store: after an error of its own, or in a hurry;
 # a parent run that is being opened is closed, too, and what is being written is.
 A_WHILE, A_MOMENT, TO_OPEN, TO_CLOSE = 60.0, 1.0, 10.0, 4.0
+# Between two looks.
+LOOK = 0.1
 
 
 def start_writer() -> None:
@@ -161,7 +163,8 @@ class Recorder:
     def _wait_for_writer(self, hurry: bool) -> None:
         waiting = [future for future in self._unwritten if not future.done()]
         # Once one failed, no other will do better.
-        self._wait_briefly(waiting, A_MOMENT if hurry else A_WHILE, until=FIRST_EXCEPTION)
+        queued = A_MOMENT if hurry else A_WHILE
+        self._wait_briefly(waiting, queued, at_most=queued, until=FIRST_EXCEPTION)
         # What the writer has begun, it ends, if it can.
         begun = [each for each in waiting if not each.cancel()]
         self._wait_briefly(begun, A_MOMENT if hurry else TO_OPEN)
@@ -177,11 +180,15 @@ class Recorder:
                         keep(spool, run)
 
     def _wait_briefly(
-        self, futures: Sequence[Future[Any]], seconds: float, until: str = ALL_COMPLETED
+        self,
+        futures: Sequence[Future[Any]],
+        seconds: float,
+        *,
+        at_most: float = A_WHILE,
+        until: str = ALL_COMPLETED,
     ) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            done, waiting = wait_for(futures, timeout=0.1, return_when=until)
+        for _ in _in_time(seconds, at_most):
+            done, waiting = wait_for(futures, timeout=LOOK, return_when=until)
             if not waiting or (until == FIRST_EXCEPTION and any(map(_failed, done))):
                 return
             try:
@@ -229,9 +236,10 @@ class Recorder:
             # Of a study that was cut off, nothing is drawn any more, nor are imports wanted.
             writer.forget()
             closed = self._hand(tracking.close_study, self._opening.result().parent, state)
-            wait_for([closed], timeout=TO_CLOSE if hurry else A_WHILE)
-            if not closed.done():
-                self._discard()
+            for _ in _in_time(TO_CLOSE if hurry else A_WHILE):
+                if wait_for([closed], timeout=LOOK).done:
+                    return
+            self._discard()
         finally:
             self._let_go()
 
@@ -275,6 +283,21 @@ def _holding(lock: Path, write: Callable[[], Result]) -> Result:
     """Writes with the lock: the process that took it may have been replaced."""
     locks.take(lock)
     return write()
+
+
+def _in_time(seconds: float, at_most: float = A_WHILE) -> Iterator[None]:
+    """Goes on until the writing process did nothing for so many seconds, and not for `at_most`.
+
+    What it does tells a busy machine from a store that went away.
+    """
+    now, worked = time.monotonic(), writer.worked()
+    end = now + at_most
+    while seconds > 0 and now < end:
+        yield
+        before, so_far = now, worked
+        now, worked = time.monotonic(), writer.worked()
+        if worked == so_far:
+            seconds -= now - before
 
 
 def _failed(future: Future[Any]) -> bool:

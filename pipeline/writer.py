@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
-from pipeline.ancestors import end_with
+from pipeline.ancestors import end_with, processor_time
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -45,6 +45,11 @@ def discard() -> None:
         if item.future.cancelled():
             executor._pending_work_items.pop(number, None)
     executor.shutdown(wait=True, kill_workers=True)
+
+
+def worked() -> list[int | None]:
+    """What changes between two looks where the process works, and does not only wait."""
+    return [processor_time(process) for process in list(_executor()._processes)]
 
 
 def _executor() -> Any:

@@ -60,7 +60,7 @@ def test_a_signal_ends_a_study_in_any_phase_and_a_resume_concludes_it(
     with program(tmp_path, *study_program(path), OMP_NUM_THREADS="2") as running:
         wait_until(begun(tmp_path, PHASES[phase]), within=180)
         running.send_signal(sent)
-        _, errors = running.communicate(timeout=60)  # 5 s where nothing else runs
+        _, errors = running.communicate(timeout=120)  # 5 s where nothing else runs
     assert running.returncode == 128 + sent, errors
     assert errors.splitlines()[-1] == "stopped; --resume continues the study"
     # A signal that came when all was written finds a complete study.
