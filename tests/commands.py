@@ -68,7 +68,7 @@ def command(folder: Path, *arguments: str, **extra: str) -> subprocess.Completed
         env=environment(folder, extra),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

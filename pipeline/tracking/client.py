@@ -7,15 +7,15 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipeline.store import TrackingError, absolute_uri, masked, named_failure, sqlite_file
-from pipeline.tracking.patience import RepeatingClient
+from pipeline.tracking.patience import RepeatingClient, patience_with
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -182,7 +182,35 @@ def log_file(run_id: str, name: str, content: bytes) -> None:
 def log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
     """Artifacts of a run, by path."""
     with folder_of(files) as folder:
-        client.log_artifacts(run_id, folder)
+        log_folder(
+            Path(folder),
+            partial(client.log_artifacts, run_id),
+            partial(client.log_artifact, run_id),
+        )
+
+
+def log_folder(
+    folder: Path,
+    together: Callable[[str], None],
+    single: Callable[[str, str | None], None],
+) -> None:
+    """Uploads the files of a folder: together, or one by one once an answer was lost.
+
+    Where every twentieth answer is lost, twenty files would never get there together.
+
+    Args:
+        folder: Its files are uploaded, with those of folders in it.
+        together: Uploads a folder.
+        single: Uploads one file to a folder of the artifacts, or to their root.
+    """
+    try:
+        together(str(folder))
+    except Exception as error:
+        if not patience_with(error):
+            raise
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            place = path.parent.relative_to(folder)
+            single(str(path), None if place == Path() else str(place))
 
 
 @contextmanager

@@ -126,7 +126,8 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 # A client's methods that change nothing if what they ask was done already.
 REPEATABLE = ("get_", "search_", "set_", "log_", "update_", "finalize_")
-ONCE = {"log_outputs"}  # a second time, MLflow's database refuses it
+# A second time, MLflow's database refuses the first. The others ask for much: see `log_folder`.
+ONCE = {"log_outputs", "log_artifacts", "log_model_artifacts"}
 
 
 class RepeatingClient:

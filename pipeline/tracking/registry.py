@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from pipeline.champion.notes import notes
 from pipeline.contents import PREPROCESSING_FILE
 from pipeline.data import Preprocessing, Task
 from pipeline.store import StoreLostError, TrackingError
-from pipeline.tracking.client import Parent, client_of
+from pipeline.tracking.client import Parent, client_of, log_folder
 from pipeline.tracking.patience import Patience, patience_with
 from pipeline.weights import WEIGHTS_FILE
 
@@ -167,7 +168,11 @@ def _logged_model(client: MlflowClient, parent: Parent, champion: Champion) -> L
         )
         try:
             _save(saved, model, champion, networks, data, code, loader)
-            client.log_model_artifacts(model.model_id, str(saved))
+            log_folder(
+                saved,
+                partial(client.log_model_artifacts, model.model_id),
+                partial(client.log_model_artifact, model.model_id),
+            )
             outputs = client.get_run(parent.run_id).outputs
             logged = outputs.model_outputs if outputs else []
             if model.model_id not in {each.model_id for each in logged}:

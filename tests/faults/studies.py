@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -23,8 +20,8 @@ from optuna.storages.journal import JournalFileBackend
 from pipeline.config import load_config
 from pipeline.study import run_study
 from tests.commands import PROJECT, assert_each_once, environment, runs, tables, with_store
+from tests.faults.forked import SITE, Forked
 
-SITE = Path(__file__).parent / "site"
 N_TRIALS, N_REPLICATES = 13, 2
 TEXT = f"""
 name = "killed"
@@ -47,37 +44,20 @@ replicates = {N_REPLICATES}
 """
 
 
-def begin(folder: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    """Starts the study in a process group of its own."""
+def begin(folder: Path, *arguments: str, **extra: str) -> Forked:
+    """Starts the study."""
     (folder / "study.toml").write_text(TEXT)
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "run", "study.toml", "--quiet", *arguments],
-        cwd=folder,
-        env=environment(folder, extra),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = ["run", "study.toml", "--quiet", *arguments]
+    return Forked(folder, command, environment(folder, extra))
 
 
-def kill(running: subprocess.Popen[str], *, group: bool) -> None:
-    """SIGKILL, to the program alone or to all of its processes."""
-    if running.poll() is None:
-        if group:
-            os.killpg(running.pid, signal.SIGKILL)
-        else:
-            running.kill()
-    running.communicate()
-
-
-def resume(folder: Path) -> None:
+def resume(folder: Path, **overrides: object) -> None:
     """Takes the study up again, in this process: it has imported already what takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         mlflow.set_tracking_uri(None)
-        run_study(load_config("study.toml"), resume=True)
+        run_study(load_config("study.toml", overrides), resume=True)
 
 
 @cache
@@ -86,8 +66,7 @@ def undisturbed() -> Mapping[str, bytes]:
     folder = Path(mkdtemp())
     try:
         running = begin(with_store(folder))
-        _, errors = running.communicate(timeout=120)
-        assert running.returncode == 0, errors
+        assert running.end() == 0, running.errors
         return tables(folder)
     finally:
         shutil.rmtree(folder)
@@ -133,8 +112,7 @@ def seconds_of(folder: Path) -> float:
     """How long the study takes from its start to its end, here and now."""
     start = time.monotonic()
     running = begin(folder)
-    _, errors = running.communicate(timeout=120)
-    assert running.returncode == 0, errors
+    assert running.end() == 0, running.errors
     return time.monotonic() - start
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tests.faults.studies import (
     assert_as_if_undisturbed,
     begin,
     ended,
-    kill,
     on_path,
     resume,
     seconds_of,
@@ -53,8 +51,7 @@ MOMENTS = {
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_study_killed_at_a_step_of_its_loop(tmp_path: Path, moment: str) -> None:
     running = begin(with_store(tmp_path), KILL_AT=MOMENTS[moment], **on_path())
-    _, errors = running.communicate(timeout=120)
-    assert running.returncode == -9, f"it was not killed: {errors}"
+    assert running.end() == -9, f"it was not killed: {running.errors}"
     before = ended(tmp_path)
     resume(tmp_path)
     assert_as_if_undisturbed(tmp_path, before)
@@ -70,8 +67,7 @@ def test_a_study_killed_again_and_again(tmp_path: Path) -> None:
             KILL_AT=f"pipeline/search.py:Search._end:return:{count}",
             **on_path(),
         )
-        running.communicate(timeout=120)
-        assert running.returncode == -9
+        assert running.end() == -9, running.errors
     before = ended(tmp_path)
     resume(tmp_path)
     assert_as_if_undisturbed(tmp_path, before)
@@ -86,10 +82,7 @@ def seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
 def test_a_study_killed_at_any_moment(tmp_path: Path, seconds: float, part: int) -> None:
     """At fifty moments, spread over the study's whole time; every other one the program alone."""
     running = begin(with_store(tmp_path))
-    try:
-        running.communicate(timeout=seconds * (part + 0.5) / 50)
-    except subprocess.TimeoutExpired:
-        kill(running, group=part % 2 == 0)
+    running.kill(group=part % 2 == 0, after=seconds * (part + 0.5) / 50)
     before = ended(tmp_path)
     resume(tmp_path)
     assert_as_if_undisturbed(tmp_path, before)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import children, command, n_ended, parents, states, study, with_store
+from tests.commands import children, n_ended, parents, states, study, with_store
+from tests.faults.studies import resume
 from tests.held import descendants, lives, mlflow_program, program, studying, wait_until
 
 LONG = """
@@ -17,9 +18,9 @@ name = "commands"
 [data]
 source = "sklearn:breast_cancer"
 [training]
-max_epochs = 600
+max_epochs = 500
 [search]
-n_trials = 16
+n_trials = 8
 population = 2
 pruner = "none"
 [space]
@@ -27,19 +28,20 @@ patience = "off"
 [confirm]
 replicates = 0
 """
+# What needs no time to be killed in.
+AT_ONCE = {"search.population": 8}
 
 
-def resumed(folder: Path, path: str) -> None:
+def assert_resumed(folder: Path) -> None:
     """The next resume completes the budget, and one parent run is left."""
-    done = command(folder, "run", path, "--quiet", "--resume")
-    assert done.returncode == 0, done.stderr
+    resume(folder, **AT_ONCE)
     assert states(folder) == [("complete", "FINISHED")]
-    assert n_ended(folder) == 16
+    assert n_ended(folder) == 8
     (parent,) = parents(folder)
     ids = {run.data.tags["mlflow.parentRunId"] for run in children(folder)}
     assert ids == {parent.info.run_id}
     numbers = sorted(int(run.data.tags["trial.number"]) for run in children(folder))
-    assert numbers == list(range(16))
+    assert numbers == list(range(8))
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
@@ -56,7 +58,7 @@ def test_a_study_ends_with_the_mlflow_run_that_started_it(
         started.wait(timeout=30)
     wait_until(lambda: not any(map(lives, below)), within=30)
     assert states(tmp_path) == [("interrupted", "KILLED")]
-    resumed(tmp_path, path)
+    assert_resumed(tmp_path)
 
 
 def test_a_study_that_mlflow_run_left_before_it_began_closes_the_run(tmp_path: Path) -> None:
@@ -88,14 +90,14 @@ def test_a_program_that_is_killed_fails_the_run_and_the_next_one_takes_it_up(
         assert started.wait(timeout=60) != 0
     assert [status for _, status in states(tmp_path)] == ["FAILED"]
     wait_until(lambda: not any(map(lives, below)), within=30)
-    resumed(tmp_path, path)
+    assert_resumed(tmp_path)
 
 
 def test_a_resume_by_mlflow_run_that_is_killed_loses_no_run(tmp_path: Path) -> None:
     """Wherever it was in the move of the runs to the one that `mlflow run` opened."""
     path = study(with_store(tmp_path), LONG)
     settings = {"MLFLOW_EXPERIMENT_NAME": "commands"}
-    assert command(tmp_path, "run", path, "--quiet", "--n-trials", "12").returncode == 0
+    resume(tmp_path, **AT_ONCE, **{"search.n_trials": 6})
     (old,) = parents(tmp_path)
     before = {run.info.run_id for run in children(tmp_path)}
     words = mlflow_program(f"study={path}", "resume=true")
@@ -110,5 +112,5 @@ def test_a_resume_by_mlflow_run_that_is_killed_loses_no_run(tmp_path: Path) -> N
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         started.wait(timeout=30)
-    resumed(tmp_path, path)
+    assert_resumed(tmp_path)
     assert before <= {run.info.run_id for run in children(tmp_path)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command, runs, states, study, with_store
-from tests.faults.studies import on_path
+from tests.faults.studies import on_path, resume
 from tests.held import program, study_program, wait_until
 
 STUDY = """
@@ -66,8 +66,7 @@ def test_a_signal_ends_a_study_in_any_phase_and_a_resume_concludes_it(
     # A signal that came when all was written finds a complete study.
     assert states(tmp_path) in ([("interrupted", "KILLED")], [("complete", "FINISHED")])
     assert "RUNNING" not in {run.info.status for run in runs(tmp_path)}
-    resumed = command(tmp_path, "run", path, "--quiet", "--resume", OMP_NUM_THREADS="2")
-    assert resumed.returncode == 0, resumed.stderr
+    resume(tmp_path)
     assert states(tmp_path) == [("complete", "FINISHED")]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         assert store.execute("select count(*) from model_versions").fetchone() == (1,)
@@ -83,8 +82,7 @@ def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
         _, errors = running.communicate(timeout=30)
     assert running.returncode == 130
     assert errors.splitlines()[-1].startswith("stopped")
-    resumed = command(tmp_path, "run", path, "--quiet", "--resume", OMP_NUM_THREADS="2")
-    assert resumed.returncode == 0, resumed.stderr
+    resume(tmp_path)
     assert states(tmp_path) == [("complete", "FINISHED")]
 
 
