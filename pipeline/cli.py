@@ -92,11 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in NO_ROOM:
             raise
         place = f"{error.filename}, " if error.filename else ""
-        print(
-            f"files must be writable, however: {error.strerror} ({place}errno {error.errno}); "
-            "--resume continues the study",
-            file=sys.stderr,
-        )
+        told = f"files must be writable, however: {error.strerror} ({place}errno {error.errno})"
+        print(f"{one_line(told)}; --resume continues the study", file=sys.stderr)
         return 1
     except Stopped as stopped:
         if line and not stand(line):

@@ -152,10 +152,10 @@ def _add_assignments(parser: argparse.ArgumentParser) -> None:
 
 def one_line(message: str) -> str:
     """A message as it is printed: without passwords, and no longer than can be read."""
-    from pipeline.config import shortened
+    from pipeline.config import printable, shortened
     from pipeline.store import masked
 
-    return shortened(masked(" ".join(message.split())))
+    return shortened(masked(printable(message)))
 
 
 def typed(arguments: Sequence[str]) -> str:

@@ -286,7 +286,7 @@ def _holding(lock: Path, write: Callable[[], Result]) -> Result:
 
 
 def _in_time(seconds: float, at_most: float = A_WHILE) -> Iterator[None]:
-    """Goes on until the writing process did nothing for so many seconds, and not for `at_most`.
+    """Goes on until the writing process did nothing for so many seconds in all, or for `at_most`.
 
     What it does tells a busy machine from a store that went away.
     """

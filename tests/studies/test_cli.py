@@ -80,6 +80,11 @@ BAD_INPUT = {
         "me:***@h/x.csv",
     ),
     "a password in an option": (["study.toml", "--x=http://me:s3cret@h"], "{base}", "me:***@h"),
+    "what a terminal would obey": (
+        ["study.toml", "--\x1b[31m\u202ex"],
+        "{base}",
+        "\\x1b[31m\\u202ex",
+    ),
 }
 
 
@@ -109,6 +114,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     errors = capfd.readouterr().err
     assert code == 2, errors
     assert len(errors.splitlines()) == 1, errors
+    assert errors.rstrip("\n").isprintable()
     assert len(errors) < 1200
     assert "s3cret" not in errors
     assert place in errors
