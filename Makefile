@@ -85,17 +85,17 @@ study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv
 test: $(DEVELOP) ## run the unit tests: PYTEST_ARGS="-k early_stopping"
 	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
-test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in four minutes
+test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in four to six minutes
 	pytest --numprocesses 2 --dist loadfile tests/studies $(PYTEST_ARGS)
 
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)
 
 # Three at a time, on two cores too: some of them wait, for half a minute and more.
-test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in ten to twenty minutes
 	pytest --numprocesses 3 --dist worksteal tests/faults $(PYTEST_ARGS)
 
-test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in six minutes
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in five to seven minutes
 	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
