@@ -23,7 +23,7 @@ from pipeline.config import ConfigError
 from pipeline.contents import EndedRun
 from pipeline.store import StoreLostError, TrackingError, named_failure, probe
 from pipeline.tracking import Parent, Patience, write_runs
-from pipeline.tracking.client import client_of
+from pipeline.tracking.client import client_of, log_folder
 from pipeline.tracking.patience import FOREVER, HICCUP, Outage, RepeatingClient, patience_with
 from tests.commands import with_store
 
@@ -242,6 +242,8 @@ def test_a_refusal_is_final_whatever_it_was_found_out_by() -> None:
         ("search_runs", True),
         *((f"{each}_run", False) for each in ("create", "delete", "restore", "rename", "copy")),
         ("log_outputs", False),
+        *((f"log_{many}", False) for many in ("artifacts", "model_artifacts")),
+        *((f"log_{one}", True) for one in ("artifact", "model_artifact")),
     ],
 )
 def test_what_can_be_asked_twice_is(name: str, repeated: bool) -> None:
@@ -302,6 +304,27 @@ def test_an_answer_that_is_lost_costs_its_request_alone() -> None:
     asked[:] = [0, 0]
     with pytest.raises(ConnectionResetError):
         client.get_run(0)
+
+
+def test_a_folder_goes_file_by_file_once_an_answer_was_lost(tmp_path: Path) -> None:
+    for name in ("a", "b/c", "b/d/e"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    sent: list[tuple[str, str | None]] = []
+
+    def lose(_: str) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    log_folder(tmp_path, lose, lambda path, place: sent.append((Path(path).name, place)))
+    assert sent == [("a", None), ("c", "b"), ("e", "b/d")]
+
+    def refuse(_: str) -> None:
+        raise MlflowException("no room")
+
+    sent.clear()
+    with pytest.raises(MlflowException, match="no room"):
+        log_folder(tmp_path, refuse, lambda path, place: sent.append((path, place)))
+    assert sent == []
 
 
 def test_a_store_is_away_since_its_last_answer_and_no_refusal_is_its_first_sign() -> None:

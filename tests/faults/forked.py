@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ class Forked:
 
     def __init__(self, folder: Path, arguments: list[str], settings: Mapping[str, str]) -> None:
         self._errors = folder / "errors"
-        self._process = ForkServerProcess(target=_run, args=(folder, arguments, dict(settings)))
+        self._process = _FORKS.Process(target=_run, args=(folder, arguments, dict(settings)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(PROJECT))  # for what is imported beforehand
             self._process.start()
@@ -62,9 +61,9 @@ class Forked:
             after: Seconds that it has until then. It may end before.
         """
         self._process.join(after)
-        if group:
+        if group and self._process.pid:
             with suppress(ProcessLookupError):  # it may have none yet, or have ended
-                os.killpg(self._process.pid or 0, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 

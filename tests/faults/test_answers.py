@@ -83,7 +83,6 @@ def test_no_answer_is_one_that_a_study_cannot_lose(
     for k in range(30):
         had: Counter[str] = Counter()
         left: list[tuple[str, int]] = []
-
         came = 3  # since one was lost
 
         def fault(
