@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 # What Linux tells of processes.
 PROCESSES = Path("/proc")
@@ -107,10 +108,22 @@ def may_begin(run_id: str, opened: float) -> bool:
     )
 
 
-def processor_time(process: int) -> int | None:
-    """What a process has used of the processor, in ticks of the clock; None where nothing tells."""
+class Work(NamedTuple):
+    """What a process does with the processor.
+
+    Attributes:
+        wanted: Whether it computes, or would if it were its turn.
+        used: What it has had of it so far, in ticks of the clock.
+    """
+
+    wanted: bool
+    used: int
+
+
+def work_of(process: int) -> Work | None:
+    """What a process does just now; None where nothing tells."""
     found = _status_of(process)
-    return None if found is None else int(found[11]) + int(found[12])
+    return None if found is None else Work(found[0] == "R", int(found[11]) + int(found[12]))
 
 
 def _parent_of(process: int) -> int | None:

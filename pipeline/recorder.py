@@ -7,8 +7,7 @@ store, and hears of what went wrong there at the next look.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
@@ -187,7 +186,7 @@ class Recorder:
         at_most: float = A_WHILE,
         until: str = ALL_COMPLETED,
     ) -> None:
-        for _ in _in_time(seconds, at_most):
+        for _ in writer.while_it_works(seconds, at_most):
             done, waiting = wait_for(futures, timeout=LOOK, return_when=until)
             if not waiting or (until == FIRST_EXCEPTION and any(map(_failed, done))):
                 return
@@ -236,7 +235,7 @@ class Recorder:
             # Of a study that was cut off, nothing is drawn any more, nor are imports wanted.
             writer.forget()
             closed = self._hand(tracking.close_study, self._opening.result().parent, state)
-            for _ in _in_time(TO_CLOSE if hurry else A_WHILE):
+            for _ in writer.while_it_works(TO_CLOSE if hurry else A_WHILE, A_WHILE):
                 if wait_for([closed], timeout=LOOK).done:
                     return
             self._discard()
@@ -283,21 +282,6 @@ def _holding(lock: Path, write: Callable[[], Result]) -> Result:
     """Writes with the lock: the process that took it may have been replaced."""
     locks.take(lock)
     return write()
-
-
-def _in_time(seconds: float, at_most: float = A_WHILE) -> Iterator[None]:
-    """Goes on until the writing process did nothing for so many seconds in all, or for `at_most`.
-
-    What it does tells a busy machine from a store that went away.
-    """
-    now, worked = time.monotonic(), writer.worked()
-    end = now + at_most
-    while seconds > 0 and now < end:
-        yield
-        before, so_far = now, worked
-        now, worked = time.monotonic(), writer.worked()
-        if worked == so_far:
-            seconds -= now - before
 
 
 def _failed(future: Future[Any]) -> bool:

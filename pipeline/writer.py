@@ -7,11 +7,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
-from pipeline.ancestors import end_with, processor_time
+from pipeline.ancestors import Work, end_with, work_of
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -47,9 +48,24 @@ def discard() -> None:
     executor.shutdown(wait=True, kill_workers=True)
 
 
-def worked() -> list[int | None]:
-    """What changes between two looks where the process works, and does not only wait."""
-    return [processor_time(process) for process in list(_executor()._processes)]
+def while_it_works(seconds: float, at_most: float) -> Iterator[None]:
+    """Goes on until the process has only waited for so many seconds in all, or for `at_most`.
+
+    So a store that went away is told from a busy machine, on which the process has to wait for its
+    turn. Where nothing tells what it does, it is taken to wait.
+    """
+    now, work = time.monotonic(), _work()
+    end = now + at_most
+    while seconds > 0 and now < end:
+        yield
+        before, so_far = now, work
+        now, work = time.monotonic(), _work()
+        if work is None or (work == so_far and not work.wanted):
+            seconds -= now - before
+
+
+def _work() -> Work | None:
+    return next(map(work_of, list(_executor()._processes)), None)
 
 
 def _executor() -> Any:

@@ -17,10 +17,12 @@ import pytest
 SITE = Path(__file__).parent / "site"
 PROJECT = Path(__file__).parents[2]
 
-# All that a study's own process imports until its end.
+# All that a study's own process imports until its end, and this file, which imports little: each
+# fork would do that anew.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
+        __name__,
         *("pipeline.cli", "pipeline.study", "pipeline.report", "pipeline.figures"),
         *("pipeline.confirm.comparison", "pipeline.confirm.course", "pipeline.progress"),
         *("scipy.stats", "sklearn.datasets", "sklearn.model_selection", "plotly.graph_objects"),

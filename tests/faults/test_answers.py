@@ -71,48 +71,55 @@ def kind(line: str) -> str:
     return re.sub(r"(mlflow-artifacts|\?).*", r"\1", re.sub(r"[0-9a-f]{32}|\d+", "N", line))
 
 
+class EachOnce:
+    """Loses every fourth answer that none lost before, by its kind and how many of it came before.
+
+    Attributes:
+        lost: All that were.
+        left: Those of this study that had not been lost before.
+    """
+
+    def __init__(self) -> None:
+        self.lost: set[tuple[str, int]] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Another study."""
+        self.left: list[tuple[str, int]] = []
+        self._had: Counter[str] = Counter()
+        self._since = 3
+
+    def __call__(self, _: int, line: str) -> str:
+        answer = kind(line), self._had[kind(line)]
+        # The first one finds out whether the store is there: without it there is no study.
+        if answer not in self.lost and self._had:
+            self.left.append(answer)
+            if self._since >= 3:
+                self._since = 0
+                self.lost.add(answer)
+                return ANSWER
+        self._since += 1
+        self._had[kind(line)] += 1
+        return PASS
+
+
 def test_no_answer_is_one_that_a_study_cannot_lose(
     folder: Path, proxy: Proxy, undisturbed: bytes
 ) -> None:
     """Requests are done and their answers are lost, and the study is as undisturbed.
 
-    An answer is known by its kind and how many of that kind came before it. A study loses every
-    fourth, if none lost it before, until there is one that has none left to lose.
+    Until there is a study that has none left to lose.
     """
-    lost: set[tuple[str, int]] = set()
+    proxy.fault = fault = EachOnce()
     for k in range(30):
-        had: Counter[str] = Counter()
-        left: list[tuple[str, int]] = []
-        came = 3  # since one was lost
-
-        def fault(
-            _: int,
-            line: str,
-            had: Counter[str] = had,
-            left: list[tuple[str, int]] = left,
-        ) -> str:
-            nonlocal came
-            answer = kind(line), had[kind(line)]
-            # The first one finds out whether the store is there: without it there is no study.
-            if answer not in lost and had:
-                left.append(answer)
-                if came >= 3:
-                    came = 0
-                    lost.add(answer)
-                    return ANSWER
-            came += 1
-            had[kind(line)] += 1
-            return PASS
-
-        proxy.fault = fault
+        fault.begin()
         name = f"lost-{k}"
         run_study(config(name))
         assert trials_csv(folder, assert_whole(folder, name, 2)) == undisturbed
-        if not left:
+        if not fault.left:
             break
-    else:
-        pytest.fail(f"there was always another one: {left}")
-    assert len(lost) > 40
+    assert not fault.left
+    assert len(fault.lost) > 40
 
 
 @pytest.mark.parametrize("fate", [ANSWER, BEFORE])
