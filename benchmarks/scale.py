@@ -72,8 +72,8 @@ def one_fleet(
     import pipeline.report  # noqa: F401  # at the end of a search it would be its own
     from pipeline import sampler
     from pipeline.config import load_config
-    from pipeline.contents import describe_study
     from pipeline.data import load_table, split
+    from pipeline.description import describe_study
     from pipeline.engine import CrewEngine
     from pipeline.population.crew import Crew
     from pipeline.recorder import Recorder, start_writer

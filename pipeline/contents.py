@@ -1,10 +1,10 @@
-"""Owns what a study's and a trial's run hold: params, results, curves, files. Not where."""
+"""Owns what the run of a training holds: params, results, curves, files. Not where."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,15 +22,11 @@ from pipeline.space import Hyperparameters, Regularization
 from pipeline.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
-    from pipeline.config import StudyConfig
-    from pipeline.data import Splits, Table
     from pipeline.figures.parts import Plot
 
 HISTORY_FILE = "history.csv"
 TRACEBACK_FILE = "traceback.txt"
 CURVE_FILE = "learning_curve.png"
-STUDY_FILE = "study.toml"
-COLUMNS_FILE = "columns.csv"
 PREPROCESSING_FILE = "preprocessing.json"
 CURVES = {
     "loss/train": "train_loss",
@@ -103,73 +99,6 @@ class FinishedTrial:
     ended: int
     has_dropout: bool
     write: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is known of a study before its first trial: its parent run holds it from the start.
-
-    Attributes:
-        params: `study.*` and `data.*`.
-        source, digest: Of the data set.
-        schema, profile: Of the data set, as MLflow shows them.
-        files: The study file, resolved; what was found of each column; what a model must do to a
-            row. By name.
-        command: That started it, None from a notebook or a script.
-    """
-
-    params: Mapping[str, str]
-    source: str
-    digest: str
-    schema: Mapping[str, Any]
-    profile: Mapping[str, Any]
-    files: Mapping[str, str]
-    command: str | None = None
-
-
-def describe_study(
-    config: StudyConfig, table: Table, splits: Splits, command: str | None = None
-) -> Description:
-    """The parent run's content, without the data themselves."""
-    from pipeline.data import columns_frame
-
-    document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    data = document.pop("data").items()
-    # What is empty was left as it was.
-    params = {f"data.{key}": value for key, value in data if value not in ("", [])}
-    params |= {
-        "data.digest": table.digest,
-        "data.task": str(table.task),
-        "data.target": table.target_name,
-        "data.rows": table.n_rows,
-        "data.features": table.n_features,
-        "data.train_rows": len(splits.train_rows),
-        "data.val_rows": len(splits.val_rows),
-        "data.test_rows": len(splits.test_rows),
-    }
-    params |= {f"study.{key}": value for key, value in flat(document)}
-    return Description(
-        params={key: str(value)[:6000] for key, value in params.items()},
-        source=table.source,
-        digest=table.digest,
-        schema={"features": list(table.feature_names[:50]), "target": table.target_name},
-        profile={"num_rows": table.n_rows, "num_features": table.n_features},
-        files={
-            STUDY_FILE: config.to_toml(),
-            COLUMNS_FILE: columns_frame(table, splits).to_csv(index=False),
-            PREPROCESSING_FILE: splits.preprocessing.to_json(),
-        },
-        command=command,
-    )
-
-
-def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """A nested document's values by dotted key."""
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def final_values(result: TrialResult) -> dict[str, float]:

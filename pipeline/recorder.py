@@ -20,10 +20,11 @@ from pipeline import locks, tracking, writer
 from pipeline.ancestors import RUN_ID
 from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
-from pipeline.contents import Description, EndedRun, FinishedTrial, trial_run
+from pipeline.contents import EndedRun, FinishedTrial, trial_run
+from pipeline.description import Description
 from pipeline.results import StudyRecord
 from pipeline.spool import keep, spool_of
-from pipeline.tracking import registry
+from pipeline.tracking import model, registry
 from pipeline.tracking.client import milliseconds
 
 Result = TypeVar("Result")
@@ -81,7 +82,7 @@ class Recorder:
         )
         self._ready = [writer.submit(tracking.get_ready)]
         if config.confirm.replicates:
-            self._ready.append(writer.submit(registry.get_ready))
+            self._ready.append(writer.submit(model.get_ready))
 
     def look(self) -> tracking.Opened | None:
         """The study's parent run, or None while it is still being opened.

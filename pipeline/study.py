@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.conclusion import conclude
 from pipeline.config import StudyConfig
-from pipeline.contents import (
-    FinishedTrial,
-    describe_study,
-)
+from pipeline.contents import FinishedTrial
 from pipeline.data import Splits, drawable_replicates, load_table, split
+from pipeline.description import describe_study
 from pipeline.engine import LOCAL, Engine, EngineSettings, started
 from pipeline.failures import (
     TrainingError,

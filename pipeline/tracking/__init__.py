@@ -5,8 +5,9 @@ study runs: the training process hands over and waits (`recorder`).
 
 `client` is the way to the store, `opening` begins or takes up a study there, `finding` finds it,
 `view` prepares what the UI shows of it, `writing` writes runs (`transaction`: as one database
-transaction), `reading` reads them back, `recovery` does so after a fault, `registry` is the model
-registry. `patience` waits for a store that went away.
+transaction), `reading` reads them back, `recovery` does so after a fault, `model` is what
+MLflow keeps of a study's champion, `registry` its versions. `patience` waits for a store that went
+away.
 """
 
 from pipeline.tracking.client import Caller, Parent, download, log_file, tracking_uri

@@ -21,7 +21,7 @@ from typing import Any
 
 import pipeline
 from pipeline.config import ConfigError, StudyConfig
-from pipeline.contents import flat
+from pipeline.description import flat
 
 VERSION_TAG = "study.versions."
 CHANGES_TAG = "study.changes"

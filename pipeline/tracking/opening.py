@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from pipeline import locks
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
-from pipeline.contents import STUDY_FILE, Description, learning_curve_figure
+from pipeline.contents import learning_curve_figure
+from pipeline.description import STUDY_FILE, Description
 from pipeline.journal import journals_of
 from pipeline.results import StudyRecord
 from pipeline.store import TrackingError, folder_of, masked, probe, sqlite_file

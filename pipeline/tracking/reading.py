@@ -16,9 +16,9 @@ from pipeline.contents import (
     HISTORY_FILE,
     PREPROCESSING_FILE,
     STATUS,
-    STUDY_FILE,
     read_history,
 )
+from pipeline.description import STUDY_FILE
 from pipeline.results import (
     ROLES,
     Confirmation,

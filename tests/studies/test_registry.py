@@ -297,8 +297,8 @@ def test_a_replicate_predicts_behind_its_own_preprocessing_a_trial_behind_its_st
 def test_neither_who_hands_a_champion_over_nor_who_registers_it_waits_for_imports() -> None:
     """The process that trains has no MLflow, the one that writes no torch."""
     program = (
-        "import sys; from pipeline.tracking import registry; assert 'mlflow' not in sys.modules;"
-        "registry.get_ready(); assert 'mlflow.pyfunc' in sys.modules; print('torch' in sys.modules)"
+        "import sys; from pipeline.tracking import model; assert 'mlflow' not in sys.modules;"
+        "model.get_ready(); assert 'mlflow.pyfunc' in sys.modules; print('torch' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -29,11 +29,11 @@ from pipeline import locks, reference, tracking, writer
 from pipeline.config import ConfigError, StudyConfig, load_config
 from pipeline.contents import (
     FinishedTrial,
-    describe_study,
     trial_params,
     trial_record,
 )
 from pipeline.data import load_table, split
+from pipeline.description import describe_study
 from pipeline.population import team
 from pipeline.reference import build_network, measure
 from pipeline.report import render
