@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +39,8 @@ SHORTCUTS = {
 
 LEFT = "stopped at once, as a killed program is; --resume continues the study\n"
 
+# What a bar hid, given back below it.
+SHOW_CURSOR = "\n\x1b[?25h"
 
 # No room on a disk or in a quota, or for a larger file; a disk that is read only.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -61,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(given)
     chosen.typed = typed(given)
     from pipeline.config import ConfigError, StudyError
-    from pipeline.interrupts import Hurried
     from pipeline.store import StoreLostError
 
     signal.signal(signal.SIGINT, _stop)
@@ -82,9 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StudyError as error:
         print(one_line(str(error)), file=sys.stderr)
         return 1
-    except Hurried:
-        print(LEFT, end="", file=sys.stderr)
-        return 128 + signal.SIGINT
     except StoreLostError as error:
         print(f"{one_line(str(error))}; --resume continues the study", file=sys.stderr)
         return 1
@@ -244,6 +243,9 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 def _leave(number: int, _: object) -> NoReturn:
-    # An exception would be held up by all that is to be closed.
-    os.write(sys.stderr.fileno(), LEFT.encode())
+    # An exception would be held up by all that is to be closed, or lost.
+    with suppress(OSError):  # a terminal or a pipe that nobody reads any more
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), SHOW_CURSOR.encode())
+        os.write(sys.stderr.fileno(), LEFT.encode())
     os._exit(128 + number)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -24,8 +24,8 @@ def held_back() -> Iterator[Callable[[], None]]:
     Yields:
         What to call where it is safe to stop: it delivers the first signal that arrived, to the
         handler that was there before, or raises SystemExit where there was none. Later ones are
-        forgotten. The end of the block delivers it too. A second SIGINT does not wait: it raises
-        Hurried.
+        forgotten. The end of the block delivers it too. A second SIGINT does not wait: both go to
+        the handler that was there before, which may end the program. If it raises, so is Hurried.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None  # signals are the main thread's
@@ -34,9 +34,9 @@ def held_back() -> Iterator[Callable[[], None]]:
 
     def hold(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in arrived:
-            arrived.clear()
-            raise Hurried
-        arrived.append(signal.Signals(number))
+            hurry()
+        else:
+            arrived.append(signal.Signals(number))
 
     held = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, hold) for number in held}
@@ -45,6 +45,18 @@ def held_back() -> Iterator[Callable[[], None]]:
         # Once only: the handler that hears of the first signal may have set others.
         while before:
             signal.signal(*before.popitem())
+
+    def hurry() -> None:
+        # What is raised here may be lost or turned into another error by what it passes through: a
+        # program that is to end for certain ends in its handler.
+        arrived.clear()
+        let_go()
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            raise Hurried from error
 
     def deliver() -> None:
         if not arrived:

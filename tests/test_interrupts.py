@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -86,6 +87,32 @@ def test_a_second_sigint_does_not_wait() -> None:
 
     with pytest.raises(Hurried):
         impatient()
+
+
+def test_a_second_sigint_is_the_handlers_that_was_there_before_to_answer() -> None:
+    """A program that ends in its handler ends where an exception would be lost, too."""
+    heard: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        heard.append(number)
+        raise Arrived(number)
+
+    signal.signal(signal.SIGINT, handle)
+    with held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard == []
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert heard == [signal.SIGINT, signal.SIGINT]
+
+
+def test_where_sigint_is_ignored_a_second_one_is() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held_back() as stop_if_asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        stop_if_asked()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.commands import command, runs, states, study, with_store
+from tests.commands import command, environment, runs, states, study, with_store
 from tests.faults.studies import on_path, resume
 from tests.held import program, study_program, wait_until
 
@@ -41,6 +42,9 @@ PHASES = {
     "registering": "select count(*) from logged_models",
     "registered": "select count(*) from model_versions",
 }
+
+# What a bar on a terminal says once trials train.
+SHOWN = b" running"
 
 
 def begun(folder: Path, query: str) -> Callable[[], bool]:
@@ -80,10 +84,32 @@ def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
         time.sleep(0.01)  # two that are pending at once are one
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=30)
-    assert running.returncode == 130
+    assert running.returncode == 130, errors
     assert errors.splitlines()[-1].startswith("stopped")
     resume(tmp_path)
     assert states(tmp_path) == [("complete", "FINISHED")]
+
+
+def test_two_ctrl_c_on_a_terminal_give_its_cursor_back(tmp_path: Path) -> None:
+    path = study(with_store(tmp_path), STUDY)
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        command = study_program(path)
+        os.execvpe(command[0], command, environment(tmp_path, {"TERM": "xterm"}))
+    shown = b""
+    with suppress(OSError):  # at its end
+        while SHOWN not in shown:
+            shown += os.read(terminal, 1024)
+        os.write(terminal, b"\x03")
+        time.sleep(0.01)
+        os.write(terminal, b"\x03")
+        while more := os.read(terminal, 1024):
+            shown += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), shown
+    assert shown.endswith(b"--resume continues the study\r\n")
 
 
 def test_a_signal_to_the_whole_group_is_the_studys_to_answer(tmp_path: Path) -> None:
