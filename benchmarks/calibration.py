@@ -49,14 +49,8 @@ from pipeline.confirm.guardrails import Verdict, guardrails
 from pipeline.confirm.statistics import estimate
 from pipeline.data import Splits, Table, split, table_from_frame
 from pipeline.population.trainer import PopulationTrainer
-from pipeline.results import (
-    Confirmation,
-    Finalist,
-    ReplicateRecord,
-    StopReason,
-    TrialResult,
-    TrialState,
-)
+from pipeline.records import Confirmation, Finalist, ReplicateRecord
+from pipeline.results import StopReason, TrialResult, TrialState
 from pipeline.space import Hyperparameters, Regularization
 
 N_TEST, N_FEATURES = 4000, 13

@@ -13,7 +13,8 @@ from pipeline.config import StudyConfig
 from pipeline.contents import FinishedTrial
 from pipeline.data import Splits
 from pipeline.engine import EngineSettings, LocalEngine
-from pipeline.results import StudyRecord, TrialResult
+from pipeline.records import StudyRecord
+from pipeline.results import TrialResult
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.search import Search
 from pipeline.tracking import Opened, Parent

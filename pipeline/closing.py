@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.results import StudyRecord
+    from pipeline.records import StudyRecord
     from pipeline.study import StudyResult
 
 # The columns of `types_frame` that the table of types shows in 80 characters: heading and format.

@@ -13,7 +13,8 @@ from pipeline.config import StudyConfig
 from pipeline.contents import study_pictures
 from pipeline.data import Rows, Table
 from pipeline.recorder import Recorder
-from pipeline.results import Confirmation, StudyRecord, TrialRecord, TrialState
+from pipeline.records import Confirmation, StudyRecord, TrialRecord
+from pipeline.results import TrialState
 from pipeline.store import run_links, run_page
 from pipeline.tracking.registry import Registration
 from pipeline.tracking.view import links

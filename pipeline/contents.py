@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.results import (
-    History,
-    StopReason,
-    TrialRecord,
-    TrialResult,
-    TrialState,
-)
+from pipeline.records import TrialRecord
+from pipeline.results import History, StopReason, TrialResult, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from pipeline.weights import WEIGHTS_FILE
 

@@ -19,7 +19,8 @@ from optuna.importance import (
 )
 from optuna.trial import FixedTrial, FrozenTrial, create_trial
 
-from pipeline.results import Array, TrialRecord
+from pipeline.records import TrialRecord
+from pipeline.results import Array
 from pipeline.sampling import quiet_optuna
 from pipeline.space import Range, SearchSpace
 

@@ -22,7 +22,7 @@ from pipeline.champion.choice import Champion
 from pipeline.config import StudyConfig
 from pipeline.contents import EndedRun, FinishedTrial, trial_run
 from pipeline.description import Description
-from pipeline.results import StudyRecord
+from pipeline.records import StudyRecord
 from pipeline.spool import keep, spool_of
 from pipeline.tracking import model, registry
 from pipeline.tracking.client import milliseconds

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.results import Point, TrialRecord
+from pipeline.records import TrialRecord
+from pipeline.results import Point
 
 
 class Replay:

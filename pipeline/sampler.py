@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from pipeline.results import TrialRecord, TrialResult, TrialState
+from pipeline.records import TrialRecord
+from pipeline.results import TrialResult, TrialState
 from pipeline.space import Hyperparameters, SearchSpace
 
 OPTUNA_STATE = {

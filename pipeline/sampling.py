@@ -24,7 +24,8 @@ from optuna.trial import TrialState as OptunaState
 
 from pipeline.config import ConfigError, StudyConfig
 from pipeline.journal import mend, set_aside
-from pipeline.results import TrialRecord, TrialResult
+from pipeline.records import TrialRecord
+from pipeline.results import TrialResult
 from pipeline.sampler import Sampler, tell_study
 from pipeline.space import Hyperparameters
 

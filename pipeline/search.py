@@ -42,15 +42,9 @@ from pipeline.failures import (
 )
 from pipeline.pruning import Pruner, make_pruner
 from pipeline.recorder import Recorder
+from pipeline.records import Confirmation, TrialRecord
 from pipeline.replay import Replay
-from pipeline.results import (
-    Confirmation,
-    Point,
-    StopReason,
-    TrialRecord,
-    TrialResult,
-    TrialState,
-)
+from pipeline.results import Point, StopReason, TrialResult, TrialState
 from pipeline.sampling import Sampling
 from pipeline.space import Hyperparameters
 from pipeline.tracking import Opened

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pipeline.ancestors import ancestors
 from pipeline.config import ConfigError
-from pipeline.results import StudyRecord
+from pipeline.records import StudyRecord
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 

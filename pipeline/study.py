@@ -32,10 +32,7 @@ from pipeline.failures import (
 )
 from pipeline.interrupts import Hurried, held_back
 from pipeline.recorder import Recorder, start_writer
-from pipeline.results import (
-    StudyRecord,
-    TrialRecord,
-)
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.sampling import Sampling, quiet_optuna
 from pipeline.search import Progress, Search
 from pipeline.store import StoreLostError

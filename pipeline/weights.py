@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.results import StudyRecord, TrialResult
+from pipeline.records import StudyRecord
+from pipeline.results import TrialResult
 
 WEIGHTS_FILE = "weights.pt"
 

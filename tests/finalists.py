@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialState
+from pipeline.records import Confirmation, Finalist, ReplicateRecord
+from pipeline.results import StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 
 L1, L2 = Regularization.L1, Regularization.L2

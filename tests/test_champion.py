@@ -25,7 +25,8 @@ from pipeline.config import ConfigError
 from pipeline.confirm.statistics import Estimate
 from pipeline.data import Task
 from pipeline.predictor import Predictor
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialState
+from pipeline.records import Confirmation, Finalist, ReplicateRecord
+from pipeline.results import StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from tests.champions import CLASSES, houses
 

@@ -12,10 +12,10 @@ from pipeline.config import FRAME_SOURCE
 from pipeline.confirm import words
 from pipeline.confirm.guardrails import Verdict, guardrails
 from pipeline.confirm.measures import mean_of
+from pipeline.records import Confirmation, Origin, StudyRecord
 from pipeline.report import experiment_markdown, short_answer, summary_markdown, verdict
 from pipeline.report.markdown import LONGEST_NAME, LONGEST_TEXT, MORE, code, escaped, fitted, table
 from pipeline.report.summary import EXPERIMENT_LIMIT, RUN_LIMIT
-from pipeline.results import Confirmation, Origin, StudyRecord
 from tests.finalists import HOSTILE, SHAPES, SHORT, WHOLE, confirmation
 from tests.test_report import STUDIES, study, toml, trial
 from tests.test_verdict import UNCONFIRMED, confirmed

@@ -31,15 +31,8 @@ from pipeline.figures import (
 from pipeline.figures.finalists import finalists_plots
 from pipeline.figures.learning_curve import LearningCurveFigure
 from pipeline.figures.matplotlib_renderer import study_figures
-from pipeline.results import (
-    STATE_AFTER,
-    Confirmation,
-    History,
-    StopReason,
-    StudyRecord,
-    TrialRecord,
-    TrialState,
-)
+from pipeline.records import Confirmation, StudyRecord, TrialRecord
+from pipeline.results import STATE_AFTER, History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from tests.finalists import SHAPES, TWELVE, WHOLE, confirmation
 

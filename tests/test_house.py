@@ -53,7 +53,18 @@ def test_the_population_knows_nothing_of_studies_or_tracking(path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["config", "space", "results", "data", "pruning", "interrupts", "ancestors", "locks"]
+    "name",
+    [
+        "config",
+        "space",
+        "results",
+        "records",
+        "data",
+        "pruning",
+        "interrupts",
+        "ancestors",
+        "locks",
+    ],
 )
 def test_the_ground_floor_does_not_look_up(name: str) -> None:
     below = {"space": set(), "interrupts": set(), "ancestors": set()}
@@ -68,7 +79,7 @@ def test_the_ground_floor_does_not_look_up(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(HOUSE.glob("confirm/*.py")), ids=lambda path: path.stem)
 def test_who_compares_finalists_neither_trains_nor_writes_them(path: Path) -> None:
     own = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
-    known = {"confirm", "config", "results", "space"}
+    known = {"confirm", "config", "records", "results", "space"}
     known |= {
         "course": {"data", "engine", "failures", "population", "recorder"},
         "runs": {"contents", "weights"},

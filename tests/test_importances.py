@@ -13,7 +13,8 @@ from pipeline.importances import (
     _thinned,
     importances,
 )
-from pipeline.results import History, StopReason, TrialRecord, TrialState
+from pipeline.records import TrialRecord
+from pipeline.results import History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
 
 NOTHING = History(*(np.empty(0) for _ in range(4)))

@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.config import parse_config
 from pipeline.figures import interactive_figures, study_plots
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.report import (
     HOW_TO_READ,
     render,
@@ -27,14 +28,7 @@ from pipeline.report import (
     types_frame,
     unregularized,
 )
-from pipeline.results import (
-    STATE_AFTER,
-    History,
-    StopReason,
-    StudyRecord,
-    TrialRecord,
-    TrialState,
-)
+from pipeline.results import STATE_AFTER, History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from tests.finalists import SHORT
 

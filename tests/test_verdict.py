@@ -16,10 +16,10 @@ from pipeline.closing import print_result
 from pipeline.confirm.comparison import pairs_frame, summary_frame
 from pipeline.confirm.guardrails import guardrails
 from pipeline.confirm.price import search_price
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report import doubts, render, short_table, summary_markdown, verdict
 from pipeline.report.confirmation import HOW_TO_READ_DIFFERENCES, HOW_TO_READ_MEANS
 from pipeline.report.finalists import differences_tables, finalists_table
-from pipeline.results import Confirmation, StudyRecord
 from tests.commands import PROJECT
 from tests.finalists import HOSTILE, SHAPES, SHORT, TWELVE, WHOLE, confirmation
 from tests.test_report import Page, study, toml, trial
@@ -381,7 +381,7 @@ def test_a_report_imports_no_scipy_and_a_studys_pictures_no_pandas():
         "print('scipy' in sys.modules)"
     )
     pictures = (
-        "import sys; from tests.finalists import SHORT; from pipeline.results import StudyRecord;"
+        "import sys; from tests.finalists import SHORT; from pipeline.records import StudyRecord;"
         "from pipeline.figures.finalists import finalists_plots;"
         "from pipeline.figures.matplotlib_renderer import study_figures;"
         "record = StudyRecord('s', 'r', '1', 'complete', {}, (), '', SHORT);"

@@ -11,7 +11,8 @@ from pipeline.confirm.measures import mean_of
 from pipeline.confirm.statistics import Estimate
 from pipeline.data import Rows, Table
 from pipeline.data.kinds import Kind
-from pipeline.results import Confirmation, Finalist, TrialState
+from pipeline.records import Confirmation, Finalist
+from pipeline.results import TrialState
 
 if TYPE_CHECKING:
     import pandas as pd

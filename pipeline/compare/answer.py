@@ -14,9 +14,10 @@ from pipeline.confirm.guardrails import Verdict, guardrails
 from pipeline.confirm.measures import mean_of
 from pipeline.confirm.statistics import ALPHA, Estimate, difference, holm
 from pipeline.figures.style import describe
+from pipeline.records import Confirmation, Finalist
 from pipeline.report.frames import number
 from pipeline.report.verdict import champion, confirmed
-from pipeline.results import Array, Confirmation, Finalist
+from pipeline.results import Array
 
 # A champion: whose it is, the confirmation that chose it, and itself.
 Crowned = tuple[Side, Confirmation, Finalist]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from pipeline.config import ConfigError
-from pipeline.results import StudyRecord
+from pipeline.records import StudyRecord
 
 # More would fit neither the width of a terminal nor a legible figure.
 MOST = 8

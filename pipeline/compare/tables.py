@@ -13,9 +13,9 @@ from pipeline.confirm.guardrails import Guardrail, Verdict, guardrails
 from pipeline.confirm.measures import mean_of
 from pipeline.confirm.statistics import Estimate
 from pipeline.figures.style import spelled
+from pipeline.records import Finalist
 from pipeline.report.frames import MISSING, number, scalar
 from pipeline.report.verdict import champion, confirmed
-from pipeline.results import Finalist
 
 DIFFERS = "what differs"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.confirm.measures import mean_of
 from pipeline.confirm.statistics import Estimate
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 from pipeline.space import Hyperparameters, Regularization
 
 Rule = Literal["lowest", "one_standard_error"]

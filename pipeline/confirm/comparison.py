@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.confirm.measures import METRICS, baseline_gap, difference_of, mean_of
 from pipeline.confirm.statistics import holm
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -39,7 +39,8 @@ from pipeline.failures import (
 )
 from pipeline.population.replicates import SLOTS, Rows, RowsOf, Trained
 from pipeline.recorder import Recorder
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialRecord
+from pipeline.records import Confirmation, Finalist, ReplicateRecord, TrialRecord
+from pipeline.results import StopReason
 from pipeline.space import Hyperparameters
 
 # Trainings that may wait for the tracking store before the next ones wait for it, too.

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline.config import StudyConfig
-from pipeline.results import Finalist, TrialRecord, TrialState
+from pipeline.records import Finalist, TrialRecord
+from pipeline.results import TrialState
 from pipeline.space import Hyperparameters, Regularization
 
 

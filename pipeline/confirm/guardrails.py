@@ -11,7 +11,7 @@ from pipeline.confirm import words
 from pipeline.confirm.measures import baseline_gap, difference_of, overfits
 from pipeline.confirm.statistics import Estimate, holm
 from pipeline.confirm.verdict import Verdict, gap_text, sentence_of, verdict_of
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 from pipeline.space import Hyperparameters
 
 __all__ = ["Guardrail", "Verdict", "guardrails"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.confirm.statistics import Estimate, difference, estimate
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 
 METRICS = (
     "val_loss",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.confirm import words
 from pipeline.confirm.measures import difference_of, mean_of
 from pipeline.confirm.statistics import ALPHA, Estimate
-from pipeline.results import Confirmation, Finalist, StudyRecord
+from pipeline.records import Confirmation, Finalist, StudyRecord
 
 OVERTUNED = (
     "So the search has overtuned: on test its winner is no better than what it started from."

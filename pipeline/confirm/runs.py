@@ -20,7 +20,8 @@ from pipeline.contents import (
     metrics_of,
     params_of,
 )
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, TrialResult
+from pipeline.records import Confirmation, Finalist, ReplicateRecord
+from pipeline.results import TrialResult
 from pipeline.weights import weights_file
 
 

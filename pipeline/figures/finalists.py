@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.figures.parts import Axis, Intervals, Line, Panel, Plot
 from pipeline.figures.scales import drawable, ends, near, padded
 from pipeline.figures.style import FAINT, spelled
-from pipeline.results import Array, Confirmation, Finalist, StudyRecord
+from pipeline.records import Confirmation, Finalist, StudyRecord
+from pipeline.results import Array
 from pipeline.space import Regularization
 
 # The metrics shown, in both of which less is better.

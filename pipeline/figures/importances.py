@@ -5,7 +5,8 @@ from __future__ import annotations
 from pipeline.figures.parts import Axis, Bars, Panel, Plot
 from pipeline.figures.record import config_of
 from pipeline.figures.style import ACCENT
-from pipeline.results import Array, StudyRecord
+from pipeline.records import StudyRecord
+from pipeline.results import Array
 
 # PED-ANOVA wants five trials in the best tenth (Optuna's documentation of its evaluator).
 ENOUGH = 50

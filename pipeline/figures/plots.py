@@ -15,7 +15,8 @@ from pipeline.figures.record import epochs_by_type, kinds_of, loss_unit
 from pipeline.figures.scales import drawable, ends, log_helps, near, padded
 from pipeline.figures.style import COLOURS, FAINT, INK
 from pipeline.figures.weights import weights_plot
-from pipeline.results import Array, StudyRecord, TrialRecord, TrialState
+from pipeline.records import StudyRecord, TrialRecord
+from pipeline.results import Array, TrialState
 from pipeline.space import Regularization
 
 # Curves of all trials together are thinned to about as many points, so that a report stays small.

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
-from pipeline.results import StopReason, StudyRecord, TrialRecord
+from pipeline.records import StudyRecord, TrialRecord
+from pipeline.results import StopReason
 from pipeline.space import Regularization
 
 SPENT = "trained"

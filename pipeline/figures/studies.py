@@ -12,7 +12,8 @@ from pipeline.figures.parts import Axis, Intervals, Panel, Plot, Points
 from pipeline.figures.record import loss_unit
 from pipeline.figures.scales import drawable, ends, log_helps, near, padded
 from pipeline.figures.style import spelled
-from pipeline.results import Array, StudyRecord, TrialRecord
+from pipeline.records import StudyRecord, TrialRecord
+from pipeline.results import Array
 from pipeline.space import Regularization
 
 # The finalists that studies have in common, beside the best trial of each type.

@@ -6,7 +6,8 @@ import numpy as np
 
 from pipeline.figures.parts import Axis, Line, Panel, Plot
 from pipeline.figures.style import COLOURS
-from pipeline.results import Array, StudyRecord, TrialRecord
+from pipeline.records import StudyRecord, TrialRecord
+from pipeline.results import Array
 
 BINS = 61
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from pipeline.figures.style import describe
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.report.facts import counts_of
 from pipeline.report.frames import number, scalar
 from pipeline.report.verdict import confirmed
-from pipeline.results import StopReason, StudyRecord, TrialRecord
+from pipeline.results import StopReason
 from pipeline.space import Regularization
 
 # An overfitting network: past its best epoch the validation loss rose by more than this share, ...

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 
 from pipeline.figures.record import config_of
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.report.answer import unregularized
 from pipeline.report.facts import counts_of, range_text, ranges_of, types_of
 from pipeline.report.frames import scalar
 from pipeline.report.verdict import confirmed
-from pipeline.results import StopReason, StudyRecord, TrialRecord
+from pipeline.results import StopReason
 from pipeline.space import Range, Regularization
 
 # A winner this close to an end of its range, as a share of it, may lie beyond that end.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.confirm.price import search_price
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report.finalists import differences_tables, finalists_table
 from pipeline.report.verdict import confirmed
-from pipeline.results import Confirmation, StudyRecord
 
 HOW_TO_READ_MEANS = (
     "A mean over the replicates, and below it its 95 % interval. Validation and test loss are "

@@ -9,8 +9,9 @@ from pipeline.confirm import words
 from pipeline.confirm.measures import difference_of, mean_of
 from pipeline.confirm.price import search_price
 from pipeline.figures.style import spelled
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report.verdict import confirmed
-from pipeline.results import Confirmation, StudyRecord, TrialState
+from pipeline.results import TrialState
 
 # Student's t makes intervals of fewer replicates than these much wider than they need be.
 FEW = 10

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline.figures.record import SAVED, SPENT, config_of, epochs_by_type, kinds_of
-from pipeline.results import StudyRecord, TrialState
+from pipeline.records import StudyRecord
+from pipeline.results import TrialState
 from pipeline.space import Range, Regularization
 
 LONGEST_SOURCE = 300

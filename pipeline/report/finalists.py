@@ -13,9 +13,10 @@ from pipeline.confirm.comparison import pairs_frame, summary_frame
 from pipeline.confirm.measures import METRICS, overfits
 from pipeline.confirm.statistics import ALPHA
 from pipeline.figures.style import COLOURS, describe, spelled
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report.frames import MISSING
 from pipeline.report.verdict import champion
-from pipeline.results import Array, Confirmation, StudyRecord
+from pipeline.results import Array
 
 if TYPE_CHECKING:
     import pandas as pd

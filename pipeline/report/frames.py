@@ -10,8 +10,9 @@ import pandas as pd
 
 from pipeline.config import ScoreName
 from pipeline.figures.record import epochs_of
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.report.facts import types_of
-from pipeline.results import StudyRecord, TrialRecord, TrialState
+from pipeline.results import TrialState
 
 # Columns that hold words, or words among numbers, and those of whole numbers; others are floats.
 WORDS = {"state", "stop_reason", "regularization", "patience", "run_id"}

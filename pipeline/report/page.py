@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pipeline.figures.plots import study_plots
 from pipeline.figures.style import COLOURS, describe
+from pipeline.records import StudyRecord
 from pipeline.report.answer import answer, unregularized
 from pipeline.report.caveats import caveats
 from pipeline.report.confirmation import confirmation_section
@@ -16,7 +17,7 @@ from pipeline.report.facts import facts, made_by, types_of
 from pipeline.report.figures import Shown, packed, plotly_bundle, shown, template
 from pipeline.report.frames import cell, number, scalar, trials_frame, types_frame
 from pipeline.report.verdict import verdict
-from pipeline.results import StudyRecord, TrialState
+from pipeline.results import TrialState
 from pipeline.space import Regularization
 
 # So many rows of the table of trials stand in the page as they are; more are packed, like figures.

@@ -9,10 +9,10 @@ from pipeline.confirm.guardrails import Verdict, guardrails
 from pipeline.confirm.measures import mean_of, overfits
 from pipeline.confirm.price import search_price
 from pipeline.figures.style import describe
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report.answer import answer, gains, judged, unregularized
 from pipeline.report.frames import number, scalar
 from pipeline.report.verdict import champion, confirmed, named, verdict
-from pipeline.results import Confirmation, StudyRecord
 
 # What is said of one guardrail, and of several, in the order in which it is said.
 TOLD = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.config import FRAME_SOURCE
 from pipeline.figures.record import config_of
+from pipeline.records import StudyRecord
 from pipeline.report.answer import answer
 from pipeline.report.caveats import caveats
 from pipeline.report.doubts import doubts
@@ -15,7 +16,6 @@ from pipeline.report.frames import cell, types_frame
 from pipeline.report.markdown import LONGEST_NAME, code, escaped, fitted, table
 from pipeline.report.short_answer import short_answer
 from pipeline.report.verdict import verdict
-from pipeline.results import StudyRecord
 
 # What MLflow keeps of a run's description, and what its older servers take for an experiment's.
 RUN_LIMIT, EXPERIMENT_LIMIT = 8000, 5000

@@ -10,7 +10,7 @@ from pipeline.confirm.guardrails import guardrails
 from pipeline.confirm.measures import baseline_gap, mean_of
 from pipeline.figures.record import config_of
 from pipeline.figures.style import describe, spelled
-from pipeline.results import Confirmation, Finalist, StudyRecord
+from pipeline.records import Confirmation, Finalist, StudyRecord
 
 
 def confirmed(record: StudyRecord) -> bool:

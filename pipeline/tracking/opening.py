@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from pipeline import locks
 from pipeline.config import ConfigError, StudyConfig, parse_logged_config
-from pipeline.contents import learning_curve_figure
 from pipeline.description import STUDY_FILE, Description
 from pipeline.journal import journals_of
-from pipeline.results import StudyRecord
-from pipeline.store import TrackingError, folder_of, masked, probe, sqlite_file
+from pipeline.records import StudyRecord
+from pipeline.store import TrackingError, folder_of, masked, probe
 from pipeline.tracking.changes import CHANGES_TAG, changes, version_tags
 from pipeline.tracking.client import (
     PARENT_TAG,
@@ -32,7 +29,7 @@ from pipeline.tracking.client import (
     quoted,
     tracking_uri,
 )
-from pipeline.tracking.database import create_database, new_database
+from pipeline.tracking.database import create_database
 from pipeline.tracking.finding import (
     CLAIM_TAG,
     JOURNAL_TAG,
@@ -54,9 +51,6 @@ if TYPE_CHECKING:
 # What a study's end says of it, and no longer holds once it goes on.
 END_TAGS = {"study.champion", "study.overtuned"}
 CONFIRMED = "confirm/replicates"
-
-# The study waits for training, seldom for what is written: the writer takes what cores have left.
-WRITER_NICENESS = 5
 
 
 @dataclass(frozen=True)
@@ -332,26 +326,3 @@ def _open_run(client: MlflowClient, config: StudyConfig, journal: str) -> Run:
     return next(iter(begun), None) or client.create_run(
         experiment_id, tags=tags, run_name=config.name
     )
-
-
-def warm_up(caller: Caller) -> None:
-    """Gets the writing process ready beside the caller's own imports.
-
-    It makes the database that a study without a store will need, in a folder for temporary files:
-    nothing is written to its place before the study is known to be sound.
-    """
-    caller.take_place()
-    path = sqlite_file(tracking_uri())
-    if path is not None and not path.exists():
-        new_database(caller.folder)
-
-
-def get_ready() -> None:
-    """What the first trial's run would otherwise wait for; from then on, training goes first."""
-    learning_curve_figure()
-    context_tags()
-    # loky collects garbage once a second: what was imported need not be looked through each time.
-    gc.freeze()
-    if hasattr(os, "setpriority"):
-        niceness = max(WRITER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
-from pipeline.results import Origin
+from pipeline.records import Origin
 from pipeline.store import masked
 
 if TYPE_CHECKING:

@@ -19,17 +19,15 @@ from pipeline.contents import (
     read_history,
 )
 from pipeline.description import STUDY_FILE
-from pipeline.results import (
+from pipeline.records import (
     ROLES,
     Confirmation,
     Finalist,
-    History,
     ReplicateRecord,
-    StopReason,
     StudyRecord,
     TrialRecord,
-    TrialState,
 )
+from pipeline.results import History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from pipeline.store import TrackingError, masked
 from pipeline.tracking.client import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contents import STATUS
-from pipeline.results import StudyRecord
+from pipeline.records import StudyRecord
 from pipeline.spool import clear, drop, kept
 from pipeline.tracking.client import Parent, children_of, client_of
 from pipeline.tracking.reading import read_study

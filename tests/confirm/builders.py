@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.results import Confirmation, Finalist, ReplicateRecord, StopReason, TrialState
+from pipeline.records import Confirmation, Finalist, ReplicateRecord
+from pipeline.results import StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 
 ROWS = (60, 20)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pipeline.confirm.champion import choose_champion, in_use
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 from pipeline.space import Hyperparameters, Regularization
 from tests.confirm.builders import BARE, L2, STOPPED, Values, confirmation, finalist
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.confirm.finalists import choose_finalists
-from pipeline.results import Finalist, History, StopReason, TrialRecord, TrialState
+from pipeline.records import Finalist, TrialRecord
+from pipeline.results import History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from tests.builders import tiny_config
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.confirm.guardrails import Guardrail, Verdict, guardrails
 from pipeline.confirm.statistics import difference, estimate, holm
-from pipeline.results import Confirmation, Finalist
+from pipeline.records import Confirmation, Finalist
 from pipeline.space import Hyperparameters, Regularization
 from tests.confirm.builders import BARE, L2, ROWS, STOPPED, Values, around, confirmation, finalist
 

@@ -8,15 +8,8 @@ import pytest
 
 from pipeline.confirm.price import Price, search_price
 from pipeline.confirm.statistics import difference, estimate
-from pipeline.results import (
-    Confirmation,
-    Finalist,
-    History,
-    StopReason,
-    StudyRecord,
-    TrialRecord,
-    TrialState,
-)
+from pipeline.records import Confirmation, Finalist, StudyRecord, TrialRecord
+from pipeline.results import History, StopReason, TrialState
 from pipeline.space import Hyperparameters, Regularization
 from tests.confirm.builders import L2, ROWS, STOPPED, Values, around, confirmation, finalist
 

@@ -29,8 +29,9 @@ from pipeline.figures import COLOURS
 from pipeline.figures.matplotlib_renderer import image
 from pipeline.figures.parts import Plot
 from pipeline.figures.studies import studies_plot
+from pipeline.records import Confirmation, StudyRecord
 from pipeline.report.verdict import champion
-from pipeline.results import Array, Confirmation, StopReason, StudyRecord
+from pipeline.results import Array, StopReason
 from pipeline.space import Regularization
 from pipeline.study import run_study
 from tests.builders import tiny_config

@@ -28,9 +28,9 @@ from pipeline.confirm.price import search_price
 from pipeline.data import Preprocessing, load_table, split
 from pipeline.population.trainer import PopulationTrainer
 from pipeline.predictor import Predictor
+from pipeline.records import Finalist, ReplicateRecord
 from pipeline.report import render
 from pipeline.reproduce import reproduce
-from pipeline.results import Finalist, ReplicateRecord
 from pipeline.search import Progress
 from pipeline.space import Hyperparameters, Regularization
 from pipeline.store import run_links

@@ -12,7 +12,8 @@ import pytest
 from pipeline.config import StudyConfig, parse_config
 from pipeline.confirm.runs import FinishedReplicate, finalist_runs, replicate_run
 from pipeline.data import Task
-from pipeline.results import Confirmation, Finalist, StopReason, TrialState
+from pipeline.records import Confirmation, Finalist
+from pipeline.results import StopReason, TrialState
 from pipeline.search import Progress
 from pipeline.study import run_study
 from tests.builders import DIVERGING, tiny_config, tiny_splits, train_all

@@ -15,8 +15,8 @@ from mlflow.entities import Run
 
 from pipeline.cli import main
 from pipeline.options import typed
+from pipeline.records import Origin
 from pipeline.report import render, summary_markdown
-from pipeline.results import Origin
 from pipeline.study import StudyResult, run_study
 from pipeline.tracking import read_study
 from pipeline.tracking.origin import (

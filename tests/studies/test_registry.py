@@ -31,7 +31,7 @@ from pipeline.champion.choice import Champion, example_rows
 from pipeline.config import ConfigError
 from pipeline.confirm.statistics import Estimate
 from pipeline.data import Task
-from pipeline.results import Finalist
+from pipeline.records import Finalist
 from pipeline.space import Hyperparameters, Regularization
 from pipeline.tracking.client import PARENT_TAG, Parent, _client, client_of, log_files
 from pipeline.tracking.registry import Registration, model_name, register_champion

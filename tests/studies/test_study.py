@@ -35,10 +35,11 @@ from pipeline.contents import (
 from pipeline.data import load_table, split
 from pipeline.description import describe_study
 from pipeline.population import team
+from pipeline.records import StudyRecord, TrialRecord
 from pipeline.reference import build_network, measure
 from pipeline.report import render
 from pipeline.reproduce import reproduce
-from pipeline.results import StudyRecord, TrialRecord, TrialState
+from pipeline.results import TrialState
 from pipeline.sampler import first_trials
 from pipeline.search import Progress
 from pipeline.space import Hyperparameters, Regularization, SearchSpace
