@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -123,8 +124,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
     start_writer()
     try:
-        from pipeline.study import run_study
-
+        with _uncollected():
+            from pipeline.study import run_study
         engine = engine_settings(chosen)
         with report_progress(config, quiet=chosen.quiet) as on_progress:
             result = run_study(
@@ -144,6 +145,17 @@ def _run(chosen: argparse.Namespace) -> int:
 
         print_result(result)
     return 0
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """For imports: among what is there to stay, garbage would be looked for again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _configure(chosen: argparse.Namespace) -> StudyConfig:

@@ -29,6 +29,11 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
+def is_database(uri: str) -> bool:
+    """Whether a store is a database that this program itself connects to."""
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASES
+
+
 class StoreLostError(RuntimeError):
     """The tracking store went away, or could not be written to, while a study ran."""
 
@@ -120,7 +125,7 @@ def probe(uri: str, patience: float = 5) -> None:
         # Opening it would leave an empty file behind.
         if not os.access(file.parent, os.W_OK):
             raise OSError(f"no file can be made in {file.parent}")
-    elif scheme.partition("+")[0] in DATABASES:
+    elif is_database(uri):
         import sqlalchemy
 
         waiting = {"connect_args": {"timeout": patience}} if scheme == "sqlite" else {}

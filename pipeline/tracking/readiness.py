@@ -6,7 +6,7 @@ import gc
 import os
 
 from pipeline.contents import learning_curve_figure
-from pipeline.store import sqlite_file
+from pipeline.store import is_database, sqlite_file
 from pipeline.tracking.client import Caller, context_tags, tracking_uri
 from pipeline.tracking.database import new_database
 
@@ -21,7 +21,10 @@ def warm_up(caller: Caller) -> None:
     nothing is written to its place before the study is known to be sound.
     """
     caller.take_place()
-    path = sqlite_file(tracking_uri())
+    uri = tracking_uri()
+    if is_database(uri):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    path = sqlite_file(uri)
     if path is not None and not path.exists():
         new_database(caller.folder)
 
@@ -30,8 +33,9 @@ def get_ready() -> None:
     """What the first trial's run would otherwise wait for; from then on, training goes first."""
     learning_curve_figure()
     context_tags()
-    # loky collects garbage once a second: what was imported need not be looked through each time.
+    # What was imported stays, and need not be looked through each time.
     gc.freeze()
+    gc.enable()
     if hasattr(os, "setpriority"):
         niceness = max(WRITER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
