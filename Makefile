@@ -93,7 +93,7 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 
 # Three at a time, on two cores too: some of them wait, for half a minute and more.
 test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in twenty minutes
-	pytest --numprocesses 3 --dist worksteal tests/faults $(PYTEST_ARGS)
+	pytest --numprocesses 3 --dist loadgroup tests/faults $(PYTEST_ARGS)
 
 test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in five to seven minutes
 	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)

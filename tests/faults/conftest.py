@@ -11,3 +11,10 @@ import pytest
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a module's server."""
     return tmp_path_factory.mktemp("server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a server or a study go to one worker: each would make its own."""
+    for item in items:
+        if {"folder", "undisturbed"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -8,8 +8,9 @@ import os
 import runpy
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ _FORKS.set_forkserver_preload(
 )
 
 
+def get_ready() -> None:
+    """Has it imported, so that the next study begins at once."""
+    _forked(int).join()
+
+
 class Forked:
     """A study in a process group of its own.
 
@@ -41,10 +47,7 @@ class Forked:
 
     def __init__(self, folder: Path, arguments: list[str], settings: Mapping[str, str]) -> None:
         self._errors = folder / "errors"
-        self._process = _FORKS.Process(target=_run, args=(folder, arguments, dict(settings)))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(PROJECT))  # for what is imported beforehand
-            self._process.start()
+        self._process = _forked(_run, folder, arguments, dict(settings))
 
     def end(self, within: float = 240) -> int:
         """Its exit code; negative where a signal ended it."""
@@ -73,6 +76,14 @@ class Forked:
     def errors(self) -> str:
         """What it printed to stderr."""
         return self._errors.read_text() if self._errors.exists() else ""
+
+
+def _forked(target: Callable[..., object], *arguments: object) -> ForkServerProcess:
+    process = _FORKS.Process(target=target, args=arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(PROJECT))  # for what is imported beforehand
+        process.start()
+    return process
 
 
 def _run(folder: Path, arguments: list[str], settings: dict[str, str]) -> None:

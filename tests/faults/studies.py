@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 import mlflow
 import optuna
@@ -20,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from pipeline.config import load_config
 from pipeline.study import run_study
 from tests.commands import PROJECT, assert_each_once, environment, runs, tables, with_store
-from tests.faults.forked import SITE, Forked
+from tests.faults.forked import SITE, Forked, get_ready
 
 N_TRIALS, N_REPLICATES = 13, 2
 TEXT = f"""
@@ -60,14 +61,28 @@ def resume(folder: Path, **overrides: object) -> None:
         run_study(load_config("study.toml", overrides), resume=True)
 
 
+class Undisturbed(NamedTuple):
+    """A study that nothing happened to.
+
+    Attributes:
+        tables: Its tables.
+        seconds: How long it took from its start to its end, here and now.
+    """
+
+    tables: Mapping[str, bytes]
+    seconds: float
+
+
 @cache
-def undisturbed() -> Mapping[str, bytes]:
-    """The tables of a study that nothing happened to."""
-    folder = Path(mkdtemp())
+def undisturbed() -> Undisturbed:
+    """The study as it should be."""
+    folder = with_store(Path(mkdtemp()))
+    get_ready()
+    start = time.monotonic()
     try:
-        running = begin(with_store(folder))
+        running = begin(folder)
         assert running.end() == 0, running.errors
-        return tables(folder)
+        return Undisturbed(tables(folder), time.monotonic() - start)
     finally:
         shutil.rmtree(folder)
 
@@ -105,15 +120,7 @@ def assert_as_if_undisturbed(folder: Path, before: Mapping[str, Run]) -> None:
     assert {trial.user_attrs["mlflow_run_id"] for trial in told} == {
         run.info.run_id for run in search
     }
-    assert tables(folder) == undisturbed()
-
-
-def seconds_of(folder: Path) -> float:
-    """How long the study takes from its start to its end, here and now."""
-    start = time.monotonic()
-    running = begin(folder)
-    assert running.end() == 0, running.errors
-    return time.monotonic() - start
+    assert tables(folder) == undisturbed().tables
 
 
 def on_path() -> dict[str, str]:

@@ -14,7 +14,7 @@ from tests.faults.studies import (
     ended,
     on_path,
     resume,
-    seconds_of,
+    undisturbed,
 )
 
 # Moments of the loop and of its end, by the function that is entered or left just then.
@@ -73,14 +73,10 @@ def test_a_study_killed_again_and_again(tmp_path: Path) -> None:
     assert_as_if_undisturbed(tmp_path, before)
 
 
-@pytest.fixture(scope="module")
-def seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
-    return seconds_of(with_store(tmp_path_factory.mktemp("timed")))
-
-
 @pytest.mark.parametrize("part", range(50))
-def test_a_study_killed_at_any_moment(tmp_path: Path, seconds: float, part: int) -> None:
+def test_a_study_killed_at_any_moment(tmp_path: Path, part: int) -> None:
     """At fifty moments, spread over the study's whole time; every other one the program alone."""
+    seconds = undisturbed().seconds
     running = begin(with_store(tmp_path))
     running.kill(group=part % 2 == 0, after=seconds * (part + 0.5) / 50)
     before = ended(tmp_path)
