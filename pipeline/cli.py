@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import errno
-import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -119,12 +118,13 @@ def _run(chosen: argparse.Namespace) -> int:
     # The writing process gets ready while this one imports torch and reads the data.
     from pipeline import writer
     from pipeline.config import ConfigError
+    from pipeline.garbage import uncollected
     from pipeline.recorder import start_writer
     from pipeline.store import StoreLostError
 
     start_writer()
     try:
-        with _uncollected():
+        with uncollected():
             from pipeline.study import run_study
         engine = engine_settings(chosen)
         with report_progress(config, quiet=chosen.quiet) as on_progress:
@@ -145,17 +145,6 @@ def _run(chosen: argparse.Namespace) -> int:
 
         print_result(result)
     return 0
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """For imports: among what is there to stay, garbage would be looked for again and again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _configure(chosen: argparse.Namespace) -> StudyConfig:

@@ -89,7 +89,6 @@ def _begin_work(parent: int) -> None:
     # loky replaces a worker that has grown since its first call, where psutil is there to tell.
     # This one grows by all that it imports after that.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
-    gc.disable()  # until all is imported: see `tracking.get_ready`
     atexit.register(gc.freeze)  # see __main__
     # A killed study must not go on writing: what it had not told is repaired by a resume.
     end_with(parent)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 from pipeline.contents import learning_curve_figure
+from pipeline.garbage import uncollected
 from pipeline.store import is_database, sqlite_file
 from pipeline.tracking.client import Caller, context_tags, tracking_uri
 from pipeline.tracking.database import new_database
@@ -21,9 +21,10 @@ def warm_up(caller: Caller) -> None:
     nothing is written to its place before the study is known to be sound.
     """
     caller.take_place()
-    uri = tracking_uri()
-    if is_database(uri):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    with uncollected():
+        uri = tracking_uri()
+        if is_database(uri):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     path = sqlite_file(uri)
     if path is not None and not path.exists():
         new_database(caller.folder)
@@ -31,11 +32,9 @@ def warm_up(caller: Caller) -> None:
 
 def get_ready() -> None:
     """What the first trial's run would otherwise wait for; from then on, training goes first."""
-    learning_curve_figure()
-    context_tags()
-    # What was imported stays, and need not be looked through each time.
-    gc.freeze()
-    gc.enable()
+    with uncollected():  # once a second, loky has all garbage looked for
+        learning_curve_figure()
+        context_tags()
     if hasattr(os, "setpriority"):
         niceness = max(WRITER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
