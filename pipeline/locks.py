@@ -25,6 +25,9 @@ from pipeline.config import ConfigError
 # Whoever only looks at a lock holds it, too, for an instant.
 PATIENCE = 5.0
 
+# Between two looks.
+LOOK = 0.05
+
 # What a file system says that knows no locks, a network's for instance.
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -77,7 +80,7 @@ def take(lock: Path, patience: float = PATIENCE) -> None:
         return
     taken = _file_lock(lock)
     try:
-        taken.acquire(timeout=patience, poll_interval=0.05)
+        taken.acquire(timeout=patience, poll_interval=LOOK)
     except Timeout:
         raise _refusal(lock) from None
     except OSError as error:
@@ -95,14 +98,29 @@ def let_go(lock: Path) -> None:
         _held.pop(lock).release()
 
 
-def require_free(journal: str) -> None:
+def require_free(journal: str) -> bool:
     """Refuses a study that another process is at, without taking its locks.
+
+    A dying one's writer is waited for, as by `take_as_writer`.
+
+    Returns:
+        Whether there was one, which may have changed the study until its end.
 
     Raises:
         ConfigError: Another process is.
     """
-    _require(study_lock(journal))
-    _require(writer_lock(journal))
+    deadline, waited = time.monotonic() + PATIENCE, False
+    while True:
+        _require(study_lock(journal))
+        try:
+            _require(writer_lock(journal))
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            waited = True
+            time.sleep(LOOK)
+        else:
+            return waited
 
 
 def is_abandoned(journal: str) -> bool:

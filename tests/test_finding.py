@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import locks
 from pipeline.tracking.client import client_of, context_tags
-from pipeline.tracking.finding import close_abandoned
+from pipeline.tracking.finding import close_abandoned, locked_newest
 from tests.builders import tiny_config
 from tests.commands import with_store
 from tests.held import wait_until
+from tests.test_locks import held
 
 TAGS = {"mlflow.project.entryPoint": "main", "mlflow.user": context_tags()["mlflow.user"]}
 
@@ -73,6 +76,19 @@ def test_the_one_that_is_adopted_stays_open(client: MlflowClient, experiment: st
     run_id = opened(client, experiment)
     close_abandoned(client, tiny_config(), run_id)
     assert client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_one_whose_writer_outlives_its_program_for_a_moment_is_waited_for_and_closed(
+    client: MlflowClient, experiment: str, tmp_path: Path
+) -> None:
+    journal = str(tmp_path / "journals" / "a.journal")
+    run_id = opened(client, experiment, study__claim=journal, mlflow__runName=tiny_config().name)
+    with held(locks.writer_lock(journal)) as writer:
+        assert status_after_a_look(client, run_id) == "RUNNING"
+        ending = threading.Timer(0.5, writer.kill)
+        ending.start()
+        assert locked_newest(client, tiny_config(), None) is None
+    assert client.get_run(run_id).info.status == "FAILED"
 
 
 @contextmanager

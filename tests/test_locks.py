@@ -139,8 +139,9 @@ def test_a_writer_that_does_not_end_is_named(journal: str, monkeypatch: pytest.M
             locks.require_free(journal)
 
 
-def test_a_writer_that_ends_is_waited_for(journal: str) -> None:
-    program = "import sys, time; from pipeline import locks; locks.take_as_writer(sys.argv[1])"
+@pytest.mark.parametrize("asks", ["take_as_writer(sys.argv[1])", "require_free(sys.argv[1])"])
+def test_a_writer_that_ends_is_waited_for(journal: str, asks: str) -> None:
+    program = f"import sys; from pipeline import locks; locks.{asks}"
     with held(locks.writer_lock(journal)) as holder:
         waiting = subprocess.Popen(
             [sys.executable, "-c", program, journal], cwd=Path(__file__).parents[1]
@@ -149,6 +150,15 @@ def test_a_writer_that_ends_is_waited_for(journal: str) -> None:
             waiting.wait(timeout=1)
         holder.kill()
         assert waiting.wait(timeout=30) == 0
+
+
+def test_who_requires_a_free_study_is_told_whether_it_had_to_wait(journal: str) -> None:
+    assert not locks.require_free(journal)
+    with held(locks.writer_lock(journal)) as holder:
+        ending = threading.Timer(0.5, holder.kill)
+        ending.start()
+        assert locks.require_free(journal)
+    assert not locks.require_free(journal)
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(journal: str) -> None:

@@ -50,11 +50,13 @@ def locked_newest(client: MlflowClient, config: StudyConfig, adopts: str | None)
     Raises:
         ConfigError: Another process is at the study.
     """
-    for run in filter(partial(_is_parent, config), _running(client, config, adopts)):
-        claim = run.data.tags[CLAIM_TAG]
-        if JOURNAL_TAG not in run.data.tags and not locks.is_ours(claim):
-            # Somebody has begun the study that would be resumed in a moment.
-            locks.require_free(claim)
+    running = filter(partial(_is_parent, config), _running(client, config, adopts))
+    begun = {run.data.tags[CLAIM_TAG] for run in running if JOURNAL_TAG not in run.data.tags}
+    # Somebody has begun the study that would be resumed in a moment, or has left a writer behind
+    # that goes on with it for a moment.
+    waited = [locks.require_free(claim) for claim in begun if not locks.is_ours(claim)]
+    if any(waited):
+        close_abandoned(client, config, adopts)
     found = _newest(client, config, adopts)
     while found is not None:
         journal = found.data.tags[JOURNAL_TAG]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -92,23 +92,26 @@ def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
 
 def test_two_ctrl_c_on_a_terminal_give_its_cursor_back(tmp_path: Path) -> None:
     path = study(with_store(tmp_path), STUDY)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(tmp_path)
-        command = study_program(path)
-        os.execvpe(command[0], command, environment(tmp_path, {"TERM": "xterm"}))
+    terminal, far_end = os.openpty()
     shown = b""
-    with suppress(OSError):  # at its end
-        while SHOWN not in shown:
-            shown += os.read(terminal, 1024)
-        os.write(terminal, b"\x03")
-        time.sleep(0.01)
-        os.write(terminal, b"\x03")
-        while more := os.read(terminal, 1024):
-            shown += more
+    with subprocess.Popen(
+        ["setsid", "--ctty", *study_program(path)],
+        cwd=tmp_path,
+        env=environment(tmp_path, {"TERM": "xterm"}),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), far_end),
+    ) as running:
+        os.close(far_end)
+        with suppress(OSError):  # at its end
+            while SHOWN not in shown:
+                shown += os.read(terminal, 1024)
+            os.write(terminal, b"\x03")
+            time.sleep(0.01)
+            os.write(terminal, b"\x03")
+            while True:
+                shown += os.read(terminal, 1024)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
-    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), shown
+    assert running.returncode == 130, shown
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") > 0, shown
     assert shown.endswith(b"--resume continues the study\r\n")
 
 
