@@ -41,7 +41,7 @@ def mlflow_program(*arguments: str) -> list[str]:
     return ["mlflow", "run", str(PROJECT), "--env-manager", "local", *given]
 
 
-def wait_until(happened: Callable[[], object], within: float = 90) -> None:
+def wait_until(happened: Callable[[], object], within: float = 180) -> None:
     for _ in range(int(within / 0.05)):
         if happened():
             return

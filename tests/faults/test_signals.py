@@ -62,7 +62,7 @@ def test_a_signal_ends_a_study_in_any_phase_and_a_resume_concludes_it(
 ) -> None:
     path = study(with_store(tmp_path), STUDY)
     with program(tmp_path, *study_program(path), OMP_NUM_THREADS="2") as running:
-        wait_until(begun(tmp_path, PHASES[phase]), within=180)
+        wait_until(begun(tmp_path, PHASES[phase]))
         running.send_signal(sent)
         _, errors = running.communicate(timeout=120)  # 5 s where nothing else runs
     assert running.returncode == 128 + sent, errors
@@ -79,7 +79,7 @@ def test_a_signal_ends_a_study_in_any_phase_and_a_resume_concludes_it(
 def test_a_second_ctrl_c_leaves_everything_as_it_is(tmp_path: Path) -> None:
     path = study(with_store(tmp_path), STUDY)
     with program(tmp_path, *study_program(path), OMP_NUM_THREADS="2") as running:
-        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        wait_until(begun(tmp_path, PHASES["search"]))
         running.send_signal(signal.SIGINT)
         time.sleep(0.01)  # two that are pending at once are one
         running.send_signal(signal.SIGINT)
@@ -120,7 +120,7 @@ def test_a_signal_to_the_whole_group_is_the_studys_to_answer(tmp_path: Path) -> 
     path = study(with_store(tmp_path), STUDY)
     settings = {"OMP_NUM_THREADS": "2"}
     with program(tmp_path, "setsid", *study_program(path), **settings) as running:
-        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        wait_until(begun(tmp_path, PHASES["search"]))
         os.killpg(running.pid, signal.SIGTERM)
         _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors.splitlines()[-1]) == (
@@ -155,7 +155,7 @@ def test_another_time_changes_nothing(
 ) -> None:
     path = study(with_store(tmp_path), STUDY)
     with program(tmp_path, *study_program(path), **on_path(), **killed) as running:
-        wait_until(begun(tmp_path, PHASES["search"]), within=180)
+        wait_until(begun(tmp_path, PHASES["search"]))
         running.kill()
     assert trials_of(tmp_path, path, **on_path(), **resumed) == undisturbed
 
