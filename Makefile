@@ -92,7 +92,7 @@ test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/scre
 	pytest tests/ui $(PYTEST_ARGS)
 
 # Three at a time, on two cores too: some of them wait, for half a minute and more.
-test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter of an hour
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in fifteen to twenty minutes
 	pytest --numprocesses 3 --dist loadgroup tests/faults $(PYTEST_ARGS)
 
 test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in five to seven minutes

@@ -14,7 +14,9 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,16 +54,7 @@ def take_as_writer(journal: str) -> None:
     Raises:
         ConfigError: Another one is.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        _require(study_lock(journal))
-        try:
-            take(writer_lock(journal), patience=0.2)
-            break
-        except ConfigError:
-            # A dying one's writer is gone in a moment, a living one has the other lock soon.
-            if time.monotonic() > deadline:
-                raise
+    _once_its_writer_ended(journal, partial(take, writer_lock(journal), patience=0.2))
     try:
         # Who had both may have let go of the first one, and taken it again, before the second.
         _require(study_lock(journal))
@@ -109,18 +102,24 @@ def require_free(journal: str) -> bool:
     Raises:
         ConfigError: Another process is.
     """
-    deadline, waited = time.monotonic() + PATIENCE, False
+    return _once_its_writer_ended(journal, partial(_require, writer_lock(journal)))
+
+
+def _once_its_writer_ended(journal: str, attempt: Callable[[], None]) -> bool:
+    """Tries until nobody has the writer's lock; tells whether it had to try again."""
+    deadline, again = time.monotonic() + PATIENCE, False
     while True:
         _require(study_lock(journal))
         try:
-            _require(writer_lock(journal))
+            attempt()
         except ConfigError:
+            # A dying one's writer is gone in a moment, a living one has the other lock soon.
             if time.monotonic() > deadline:
                 raise
-            waited = True
+            again = True
             time.sleep(LOOK)
         else:
-            return waited
+            return again
 
 
 def is_abandoned(journal: str) -> bool:

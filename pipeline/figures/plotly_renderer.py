@@ -34,6 +34,12 @@ LAYOUT: dict[str, Any] = {
     "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
 }
 
+# Next to the axes' names and the legend, however wide or narrow the page is.
+SQUARE = {
+    "x": {"constrain": "domain", "constraintoward": "left"},
+    "y": {"constrain": "domain", "constraintoward": "top", "scaleanchor": "x"},
+}
+
 
 def interactive_figures(plots: Sequence[Plot]) -> dict[str, go.Figure]:
     """The figures of `study_figures` for a page, by the same names without the suffix."""
@@ -59,11 +65,6 @@ def _figure(plot: Plot) -> go.Figure:
             named.add(group)
         for which in ("x", "y"):
             layout[f"{which}axis{number}"] |= _axis(plot, panel, which)
-        if plot.square:
-            # Next to the axes' names and the legend, however wide or narrow the page is.
-            layout[f"xaxis{number}"] |= {"constrain": "domain", "constraintoward": "left"}
-            layout[f"yaxis{number}"] |= {"constrain": "domain", "constraintoward": "top"}
-            layout[f"yaxis{number}"] |= {"scaleanchor": "x"}
         if panel.empty or panel.title:
             annotations.append(_words(panel, number))
     title = {"text": plot.title, "yref": "container", "y": 0.98, "automargin": True}
@@ -88,6 +89,7 @@ def _grid(n_panels: int, stacked: bool) -> dict[str, Any]:
         horizontal_spacing=0.06,
     )
     layout: dict[str, Any] = grid.layout.to_plotly_json()
+    del layout["template"]  # long, and none of ours
     return layout
 
 
@@ -259,6 +261,8 @@ def _axis(plot: Plot, panel: Panel, which: str) -> dict[str, Any]:
     if axis.ticks:
         names = [_broken(_plain(name)) for name in axis.ticks]
         shape |= {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 0}
+    if plot.square:
+        shape |= SQUARE[which]
     if axis.limits is not None:
         shape["range"] = list(map(math.log10, axis.limits) if axis.log else axis.limits)
     return shape

@@ -98,7 +98,9 @@ def test_two_ctrl_c_on_a_terminal_give_its_cursor_back(tmp_path: Path) -> None:
         ["setsid", "--ctty", *study_program(path)],
         cwd=tmp_path,
         env=environment(tmp_path, {"TERM": "xterm"}),
-        **dict.fromkeys(("stdin", "stdout", "stderr"), far_end),
+        stdin=far_end,
+        stdout=far_end,
+        stderr=far_end,
     ) as running:
         os.close(far_end)
         with suppress(OSError):  # at its end
