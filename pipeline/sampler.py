@@ -160,7 +160,10 @@ def first_trials(space: SearchSpace) -> list[Hyperparameters]:
 def tell_study(study: optuna.Study, trial: optuna.Trial, result: TrialResult | TrialRecord) -> None:
     """Tells one of Optuna's studies how a trial ended."""
     if result.state is TrialState.PRUNED:
-        # One report gives the sampler the value that Optuna keeps of a pruned trial.
-        trial.report(result.val_loss, step=len(result.history))
+        # One report gives the sampler the value that Optuna keeps of a pruned trial. The journal of
+        # a study that was killed before the tell below has it already: `Trial.report` would warn.
+        trial.storage.set_trial_intermediate_value(
+            trial._trial_id, len(result.history), result.val_loss
+        )
     value = result.val_loss if result.state is TrialState.COMPLETE else None
     study.tell(trial, value, state=OPTUNA_STATE[result.state])

@@ -73,6 +73,15 @@ def search_with(source: Sampling, n_trials: int, n_running: int = RUNNING) -> li
     return asked
 
 
+def facts(journal: Path) -> list[tuple[str, object, dict[str, object], dict[int, float]]]:
+    """What a journal tells of each trial: its state, its value, what was chosen, what reported."""
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return [
+        (trial.state.name, trial.value, trial.params, trial.intermediate_values)
+        for trial in optuna.load_study(storage=storage, study_name="asked").trials
+    ]
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -200,6 +209,23 @@ def test_a_resumed_sampler_asks_what_an_undisturbed_one_would(tmp_path: Path) ->
     again = opened(tmp_path / "journal")
     again.recover()
     assert search_with(again, 60) == undisturbed
+
+
+def test_a_journal_that_ends_with_any_of_its_lines_is_gone_on_with(tmp_path: Path) -> None:
+    """A kill falls between any two of them: one end of a trial is up to three."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    _, undisturbed = search(whole, 12)
+    lines = (whole / "journal").read_bytes().splitlines(keepends=True)
+    ends = facts(whole / "journal")
+    assert {"PRUNED", "FAIL", "COMPLETE", "RUNNING"} == {state for state, *_ in ends}
+    for n_lines in range(1, len(lines) + 1):
+        journal = tmp_path / f"{n_lines}"
+        journal.write_bytes(b"".join(lines[:n_lines]))
+        again = opened(journal)
+        again.recover()
+        assert search_with(again, 12) == undisturbed
+        assert facts(journal) == ends, f"cut after line {n_lines} of {len(lines)}"
 
 
 def test_a_full_disk_leaves_no_part_of_a_line_in_the_journal(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ MOMENTS = {
     ),
     "before a transaction ends": "pipeline/tracking/transaction.py:insert_run:return:5",
     "between track and tell": "pipeline/sampling.py:Sampling.record:call:4",
-    "in the middle of telling": "pipeline/sampler.py:tell_study:call:9",
+    "in the middle of telling": (
+        "optuna/storages/journal/_storage.py:JournalStorage.set_trial_intermediate_value:return:1"
+    ),
     "between tell and the next epoch": "pipeline/sampling.py:Sampling.record:return:4",
     "before the confirmation": "pipeline/confirm/course.py:confirm:call:1",
     "before the finalists' runs are written": "pipeline/confirm/runs.py:finalist_runs:call:1",
