@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study test test-studies test-ui test-faults test-distributed check audit bench format ui stack screenshots lock clean
+.PHONY: help study test test-studies test-ui test-faults test-distributed test-gpu check audit bench format ui stack screenshots lock clean
 
 # What `make study` passes on; empty means "as the study file says".
 STUDY ?= studies/breast_cancer.toml
@@ -97,6 +97,9 @@ test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in f
 
 test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in five to seven minutes
 	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)
+
+test-gpu: $(DEVELOP) ## run the tests of training on a GPU, where torch finds one
+	pytest --numprocesses 4 tests/gpu $(PYTEST_ARGS)
 
 check: $(DEVELOP) ## format, lint and types, as CI wants them
 	ruff format --check .

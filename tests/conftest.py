@@ -1,6 +1,12 @@
 """Set up before anything is imported: shapes checked, one thread, the same examples every time."""
 
-from jaxtyping import install_import_hook
+import os
+
+# The tests are of the processor, on which a trial's bits are promised; `tests/gpu` sees the GPUs.
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Every shape that a signature of the population promises is checked while the tests run.
 install_import_hook("pipeline.population", "beartype.beartype")
@@ -17,9 +23,10 @@ torch.set_num_threads(1)
 settings.register_profile("same-everywhere", deadline=None, derandomize=True, database=None)
 settings.load_profile("same-everywhere")
 
-# Whole studies and commands take minutes; the others need a browser, break things on purpose, or
-# need servers: `make test-studies`, `test-ui`, `test-faults` and `test-distributed` run them.
-collect_ignore = ["studies", "ui", "faults", "distributed"]
+# Whole studies and commands take minutes; the others need a browser, break things on purpose, need
+# servers or a GPU: `make test-studies`, `test-ui`, `test-faults`, `test-distributed` and `test-gpu`
+# run them.
+collect_ignore = ["studies", "ui", "faults", "distributed", "gpu"]
 
 
 @pytest.fixture(autouse=True)

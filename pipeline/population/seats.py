@@ -166,12 +166,10 @@ class Seats:
             batch_size: B; the last batch may be smaller.
         """
         x, y = self._stacked or next(iter(self._seats.values())).train
-        firsts = [self._seats[replicate].first for replicate in replicates]
+        firsts = x.new_tensor([self._seats[n].first for n in replicates], dtype=torch.int64)
         for start in range(0, self._shape[0], STACKED_STEPS * batch_size):
             part = slice(start, start + STACKED_STEPS * batch_size)
-            stacked = torch.stack(
-                [order[part] + first for order, first in zip(orders, firsts, strict=True)]
-            )
+            stacked = torch.stack([order[part] for order in orders]).add_(firsts[:, None])
             targets = y.take(stacked).split(batch_size, 1)
             weights = None if self._weights is None else self._weights.take(stacked)
             weighed = [None] * len(targets) if weights is None else weights.split(batch_size, 1)

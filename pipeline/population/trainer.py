@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.config import ConfigError, ScoreName, StudyConfig
 from pipeline.data import Matrix, Splits
 from pipeline.population import adam, early_stopping
+from pipeline.population.cuda_graph import FEWEST_STEPS, StepRecorder
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
 from pipeline.population.losses import loss_gradient, losses, row_weights
 from pipeline.population.noise import Key, NoiseTables
@@ -148,6 +149,8 @@ class PopulationTrainer:
             dtype=dtype,
             device=device,
         )
+        few_steps = len(self._noise.batches) < FEWEST_STEPS
+        self._recorder = None if self.on_cpu or few_steps else StepRecorder()
         self._slots: Slots[_Slot] = Slots(self.n_slots)
         self._rows: list[int] = []  # row -> slot, of the slots that train
         self._networks: dict[int, StackedMLP] = {}
@@ -321,12 +324,17 @@ class PopulationTrainer:
         orders = self._noise.row_orders(keys)
         replicates = [replicate for replicate, _ in keys[: len(orders)]]
         batches = self._seats.batches(replicates, orders, self._training.batch_size)
-        for step, (x, y, weights) in enumerate(batches):
-            logits = network.forward(x.expand(n_rows, -1, -1), noise and noise(step), rates)
+
+        def step(x: Tensor, y: Tensor, weights: Tensor | None, noise: Tensor | None) -> None:
+            logits = network.forward(x.expand(n_rows, -1, -1), noise, rates)
             network.backward(loss_gradient(self._task, logits, y, weights))
             gather()
             optimizer.step()
             threshold()
+
+        run = step if self._recorder is None else self._recorder.recorded(step)
+        for number, batch in enumerate(batches):
+            run(*batch, noise and noise(number))
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
@@ -387,12 +395,13 @@ class PopulationTrainer:
         better = torch.from_numpy(np.flatnonzero(improved))
         self._best[better] = self._parameters[better]
         reasons = {
-            slot: self._reason(points[slot], bool(stopped[row]))
+            slot: self._reason(points[slot].epoch, np.isnan(val_loss[row]), stopped[row])
             for row, slot in enumerate(self._rows)
         }
         ended = {}
         for slot, reason in reasons.items():
-            ended[slot] = replace(points[slot], stop_reason=reason)
+            point = points[slot]
+            ended[slot] = point if reason is None else replace(point, stop_reason=reason)
             self._slots[slot].points.append(ended[slot])
             if len(self._slots[slot].trials) > 1:
                 self._stop_shorter(slot)
@@ -409,12 +418,14 @@ class PopulationTrainer:
             if over and shorter not in trial.results and trial.points[-1].finite:
                 trial.results[shorter] = self._result(slot, shorter, StopReason.EARLY_STOPPING)
 
-    def _reason(self, point: Point, out_of_patience: bool) -> StopReason | None:
-        if not point.finite:
+    def _reason(
+        self, epoch: int, diverged: np.bool_, out_of_patience: np.bool_
+    ) -> StopReason | None:
+        if diverged:
             return StopReason.DIVERGED
         if out_of_patience:
             return StopReason.EARLY_STOPPING
-        if point.epoch >= self._training.max_epochs:
+        if epoch >= self._training.max_epochs:
             return StopReason.MAX_EPOCHS
         return None
 
