@@ -7,6 +7,7 @@ processor longer than the GPU takes to run them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -65,8 +66,11 @@ class StepRecorder:
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 step(*inputs)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # the first error is the one to hear of
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
         self._last = graph
         return graph
