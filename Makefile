@@ -85,6 +85,9 @@ study: export READ_NAME := import sys, tomllib; print(tomllib.load(open(sys.argv
 test: $(DEVELOP) ## run the unit tests: PYTEST_ARGS="-k early_stopping"
 	pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
+# The shapes of the population's tensors are checked by the unit tests.
+test-studies test-ui test-faults test-distributed: export JAXTYPING_DISABLE := 1
+
 test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in four to six minutes
 	pytest --numprocesses 2 --dist loadfile tests/studies $(PYTEST_ARGS)
 

@@ -8,8 +8,10 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-# Every shape that a signature of the population promises is checked while the tests run.
-install_import_hook("pipeline.population", "beartype.beartype")
+# Every shape that a signature of the population promises is checked while the unit tests run; the
+# longer ones, whose studies train for many epochs, do without.
+if not os.environ.get("JAXTYPING_DISABLE"):
+    install_import_hook("pipeline.population", "beartype.beartype")
 
 import logging  # noqa: E402
 from collections.abc import Iterator  # noqa: E402

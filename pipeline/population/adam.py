@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -68,13 +69,12 @@ def corrector(steps: Float[Tensor, " k"]) -> Callable[[], Float[Tensor, "k 1 1"]
         steps: Steps that some slots have taken, which from now on step together.
     """
     powers = [BETAS[1] ** taken for taken in steps.tolist()]
-    power = steps.new_tensor(powers, dtype=torch.float64).view(-1, 1, 1)
+    return partial(_correction, steps.new_tensor(powers, dtype=torch.float64).view(-1, 1, 1))
 
-    def correction() -> Tensor:
-        power.mul_(BETAS[1])
-        return torch.rsub(power, 1).sqrt_()
 
-    return correction
+def _correction(power: Float[Tensor, "k 1 1"]) -> Float[Tensor, "k 1 1"]:
+    power.mul_(BETAS[1])
+    return torch.rsub(power, 1).sqrt_()
 
 
 class Stepper:

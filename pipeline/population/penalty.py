@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,22 @@ def coefficients(hyperparameters: Hyperparameters) -> Coefficients:
         return Coefficients(strength * l1_share, strength * (1 - l1_share), 0.0)
     decoupled = hyperparameters.regularization is Regularization.WEIGHT_DECAY
     return Coefficients(0.0, 0.0, strength if decoupled else 0.0)
+
+
+class _Gathered(NamedTuple):
+    """One layer, for the rows that train.
+
+    Attributes:
+        penalized: Whether its kernel is weighed.
+        quadratic: Its gradient, kernel and twice the L2 strength, and where the sum belongs.
+        absolute: Of the rows with L1: where it belongs, room for signs, the kernel.
+        decayed: The kernel of the rows that decay.
+    """
+
+    penalized: bool
+    quadratic: tuple[Tensor, Tensor, Tensor, Tensor]
+    absolute: tuple[Tensor, Tensor, Tensor]
+    decayed: Tensor
 
 
 class Penalty:
@@ -116,7 +133,7 @@ class Penalty:
         decaying = _extent([bool(row.decay) for row in self._rows[:n_active]])
         twice_l2 = self._twice_l2[:n_active]
         layers = [
-            (
+            _Gathered(
                 penalized,
                 (gradient[:n_active], kernel, twice_l2, target),
                 (target[l1], torch.empty_like(target[l1]), kernel[l1]),
@@ -130,21 +147,7 @@ class Penalty:
                 strict=True,
             )
         ]
-        l1_strength, shrink = self._l1[l1], self._shrink[decaying]
-
-        def gather() -> None:
-            for penalized, (gradient, kernel, l2, target), absolute, decayed in layers:
-                if not penalized:
-                    target.copy_(gradient)
-                    continue
-                torch.addcmul(gradient, kernel, l2, out=target)
-                if len(l1_strength):
-                    weighed, sign, weights = absolute
-                    weighed.addcmul_(torch.sign(weights, out=sign), l1_strength)
-                if len(shrink):
-                    decayed.mul_(shrink)
-
-        return gather
+        return partial(_gather, layers, self._l1[l1], self._shrink[decaying])
 
     def thresholder(self, n_active: int, state: adam.AdamState) -> Callable[[], None]:
         """What to call after each step of Adam, until a row is set or moved.
@@ -173,23 +176,40 @@ class Penalty:
             )
             if penalized and len(step_l1)
         ]
-
-        def threshold() -> None:
-            if not layers:
-                return
-            # The fraction is expanded by the correction: a division of every root less.
-            correction = correction_of_step().to(step_l1.dtype)
-            numerator, epsilon = step_l1 * correction, adam.EPSILON * correction
-            for kernel, second, high, low in layers:
-                torch.sqrt(second, out=high).add_(epsilon)
-                torch.div(numerator, high, out=high)
-                torch.neg(high, out=low)
-                kernel.sub_(torch.clamp(kernel, low, high, out=low))
-
-        return threshold
+        return partial(_threshold, layers, step_l1, correction_of_step)
 
     def _l1_extent(self, n_active: int) -> slice:
         return _extent([bool(row.l1) for row in self._rows[:n_active]])
+
+
+def _gather(layers: Sequence[_Gathered], l1: Tensor, shrink: Tensor) -> None:
+    for penalized, (gradient, kernel, twice_l2, target), absolute, decayed in layers:
+        if not penalized:
+            target.copy_(gradient)
+            continue
+        torch.addcmul(gradient, kernel, twice_l2, out=target)
+        if len(l1):
+            weighed, sign, weights = absolute
+            weighed.addcmul_(torch.sign(weights, out=sign), l1)
+        if len(shrink):
+            decayed.mul_(shrink)
+
+
+def _threshold(
+    layers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]],
+    step_l1: Tensor,
+    correction_of_step: Callable[[], Tensor],
+) -> None:
+    if not layers:
+        return
+    # The fraction is expanded by the correction: a division of every root less.
+    correction = correction_of_step().to(step_l1.dtype)
+    numerator, epsilon = step_l1 * correction, adam.EPSILON * correction
+    for kernel, second, high, low in layers:
+        torch.sqrt(second, out=high).add_(epsilon)
+        torch.div(numerator, high, out=high)
+        torch.neg(high, out=low)
+        kernel.sub_(torch.clamp(kernel, low, high, out=low))
 
 
 def _extent(used: Sequence[bool]) -> slice:

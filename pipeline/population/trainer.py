@@ -6,17 +6,19 @@ moves into its row, so that stopped slots cost nothing. A slot's number never ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.config import ConfigError, ScoreName, StudyConfig
-from pipeline.data import Matrix, Splits
+from pipeline.data import Matrix, Splits, Task
 from pipeline.population import adam, early_stopping
-from pipeline.population.cuda_graph import FEWEST_STEPS, StepRecorder
+from pipeline.population.cuda_graph import FEWEST_STEPS, Step, StepRecorder
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
 from pipeline.population.losses import loss_gradient, losses, row_weights
 from pipeline.population.noise import Key, NoiseTables
@@ -324,17 +326,11 @@ class PopulationTrainer:
         orders = self._noise.row_orders(keys)
         replicates = [replicate for replicate, _ in keys[: len(orders)]]
         batches = self._seats.batches(replicates, orders, self._training.batch_size)
-
-        def step(x: Tensor, y: Tensor, weights: Tensor | None, noise: Tensor | None) -> None:
-            logits = network.forward(x.expand(n_rows, -1, -1), noise, rates)
-            network.backward(loss_gradient(self._task, logits, y, weights))
-            gather()
-            optimizer.step()
-            threshold()
-
-        run = step if self._recorder is None else self._recorder.recorded(step)
+        step: Step = partial(_step, self._task, network, rates, (gather, optimizer.step, threshold))
+        if self._recorder is not None:
+            step = self._recorder.recorded(step)
         for number, batch in enumerate(batches):
-            run(*batch, noise and noise(number))
+            step(*batch, noise and noise(number))
 
     @torch.inference_mode()
     def _evaluate(self) -> list[tuple[float, float, float, float]]:
@@ -472,6 +468,23 @@ class PopulationTrainer:
             scores=scores,
             test=test,
         )
+
+
+def _step(
+    task: Task,
+    network: StackedMLP,
+    rates: DropoutRates,
+    updates: Sequence[Callable[[], None]],
+    x: Float[Tensor, "k_or_1 b d"],
+    y: Float[Tensor, "k_or_1 b"],
+    weights: Float[Tensor, "k_or_1 b"] | None,
+    noise: Float[Tensor, "other_k_or_1 units"] | None,
+) -> None:
+    """Gradients of one batch, and what is to be done with them."""
+    logits = network.forward(x.expand(network.n_slots, -1, -1), noise, rates)
+    network.backward(loss_gradient(task, logits, y, weights))
+    for update in updates:
+        update()
 
 
 def _is_shorter(trial: Hyperparameters, other: Hyperparameters) -> bool:

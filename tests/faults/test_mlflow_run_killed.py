@@ -18,7 +18,7 @@ name = "commands"
 [data]
 source = "sklearn:breast_cancer"
 [training]
-max_epochs = 500
+max_epochs = 200
 [search]
 n_trials = 8
 population = 2

@@ -30,7 +30,7 @@ pruner = "none"
 [space]
 patience = "off"
 [confirm]
-replicates = 8
+replicates = 5
 """
 
 # What the store holds first when a phase has begun.
