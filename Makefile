@@ -88,17 +88,17 @@ test: $(DEVELOP) ## run the unit tests: PYTEST_ARGS="-k early_stopping"
 # The shapes of the population's tensors are checked by the unit tests.
 test-studies test-ui test-faults test-distributed: export JAXTYPING_DISABLE := 1
 
-test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in four to six minutes
+test-studies: $(DEVELOP) ## run the tests of whole studies and of every command, in five to nine minutes
 	pytest --numprocesses 2 --dist loadfile tests/studies $(PYTEST_ARGS)
 
 test-ui: $(UI) ## run the tests in a browser, which leave pictures in build/screenshots/: CHROMIUM=/path/to/browser
 	pytest tests/ui $(PYTEST_ARGS)
 
 # Three at a time, on two cores too: some of them wait, for half a minute and more.
-test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in fifteen to twenty minutes
+test-faults: $(DEVELOP) ## run the tests that break what a study stands on, in a quarter to half of an hour
 	pytest --numprocesses 3 --dist loadgroup tests/faults $(PYTEST_ARGS)
 
-test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in five to seven minutes
+test-distributed: $(DISTRIBUTED) ## run the tests of studies over several machines and on servers, in seven to eleven minutes
 	pytest --numprocesses 2 --dist loadfile tests/distributed $(PYTEST_ARGS)
 
 test-gpu: $(DEVELOP) ## run the tests of training on a GPU, where torch finds one
