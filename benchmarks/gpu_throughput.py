@@ -1,12 +1,13 @@
 """Measures an epoch of the population on a GPU against an epoch of the plain loop, in one process.
 
-    python -m benchmarks.gpu_throughput [--slots 64 256 1024] [--repeats 5] [--device cuda]
+    python -m benchmarks.gpu_throughput [--slots 64 256 1024] [--repeats 5] [--device cuda] [--bits]
 
 The table and network of `epoch_throughput`. The plain loop is that of the peers, on the GPU and on
 one thread of the processor: its faster one counts. The population is measured twice: with slots
 that are alike, and with slots that differ as in a study, in type, strength, dropout and age. Noise
 is drawn before, as the first trials of a study do for all that follow. Every epoch ends with its
-losses on the host, so no work is left in the queue when the clock is read.
+losses on the host, so no work is left in the queue when the clock is read. `--bits` tells instead
+whether the curves of the first 16 trials depend on how many train at once.
 """
 
 from __future__ import annotations
@@ -67,15 +68,38 @@ def plain_epoch(config: StudyConfig, splits: Splits, device: str, epochs: int) -
     return spent / epochs
 
 
+def first_curves(config: StudyConfig, splits: Splits, n_slots: int) -> list[list[float]]:
+    """Five epochs' validation losses of the first 16 trials among so many."""
+    trainer = PopulationTrainer(config, splits, n_slots=n_slots)
+    for slot in range(n_slots):
+        trainer.load(slot, a_trial(slot % KINDS))
+    epochs = [trainer.train_epoch() for _ in range(5)]
+    return [[points[slot].val_loss for points in epochs] for slot in range(min(16, n_slots))]
+
+
+def compare_bits(config: StudyConfig, splits: Splits) -> None:
+    """Prints how many of them have the bits that they have in a population of 16."""
+    expected = first_curves(config, splits, 16)
+    for n_slots in (1, 2, 17, 64, 256, 1024):
+        pairs = list(zip(first_curves(config, splits, n_slots), expected, strict=False))
+        same = sum(curve == other for curve, other in pairs)
+        apart = max(abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True))
+        print(f"K = {n_slots}: {same} of {len(pairs)} to the last bit, {apart:.1e} apart at most")
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--bits", action="store_true")
     arguments = parser.parse_args()
     config, splits = config_on(arguments.device), make_splits(1200, 120, 100)
     torch.set_num_threads(1)
+    if arguments.bits:
+        compare_bits(config, splits)
+        return
     plain = {
         device: statistics.median(
             plain_epoch(config, splits, device, 2) for _ in range(arguments.repeats)

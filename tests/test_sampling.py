@@ -73,13 +73,15 @@ def search_with(source: Sampling, n_trials: int, n_running: int = RUNNING) -> li
     return asked
 
 
-def facts(journal: Path) -> list[tuple[str, object, dict[str, object], dict[int, float]]]:
-    """What a journal tells of each trial: its state, its value, what was chosen, what reported."""
+def told(journal: Path) -> list[optuna.trial.FrozenTrial]:
+    """What a journal holds."""
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    return [
-        (trial.state.name, trial.value, trial.params, trial.intermediate_values)
-        for trial in optuna.load_study(storage=storage, study_name="asked").trials
-    ]
+    return optuna.load_study(storage=storage, study_name="asked").trials
+
+
+def facts(trial: optuna.trial.FrozenTrial) -> tuple[object, ...]:
+    given = tuple(sorted(trial.params.items()))
+    return trial.state.name, trial.value, given, tuple(trial.intermediate_values.items())
 
 
 @pytest.fixture(autouse=True)
@@ -106,15 +108,10 @@ def test_the_journal_hears_only_of_what_is_recorded(tmp_path: Path) -> None:
     source.tell(1, ended(asked[1][1], StopReason.MAX_EPOCHS))
 
     def states() -> list[str]:
-        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
-        return [
-            trial.state.name
-            for trial in optuna.load_study(storage=storage, study_name="asked").trials
-        ]
+        return [trial.state.name for trial in told(tmp_path / "journal")]
 
     assert states() == ["RUNNING"] * 3
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
-    written = optuna.load_study(storage=storage, study_name="asked").trials
+    written = told(tmp_path / "journal")
     assert [trial.params["dropout"] for trial in written] == [each.dropout for _, each in asked]
     source.record(1, ended(asked[1][1], StopReason.MAX_EPOCHS), "a-run")
     assert states() == ["RUNNING", "COMPLETE", "RUNNING"]
@@ -143,9 +140,9 @@ class TestALongStudy:
     def test_has_a_journal_of_all_trials_and_goes_on_from_it(self, tmp_path: Path) -> None:
         _, asked = search(tmp_path, 50)
         again = opened(tmp_path / "journal")
-        told = again.recover()
-        assert sorted(told) == list(range(50 - RUNNING))
-        assert told[7] == "run-7"
+        known = again.recover()
+        assert sorted(known) == list(range(50 - RUNNING))
+        assert known[7] == "run-7"
         assert (again.n_asked, again.n_asked_before) == (0, 50)
         assert [again.ask() for _ in range(50)] == list(enumerate(asked))
         # What the journal has, it is not given again: neither a trial asked nor its end.
@@ -155,7 +152,7 @@ class TestALongStudy:
             again.record(number, result, "another run")
         assert again.ask()[0] == 50
         last = opened(tmp_path / "journal").recover()
-        assert {number: last[number] for number in told} == told
+        assert {number: last[number] for number in known} == known
         assert [last[number] for number in range(50 - RUNNING, 50)] == ["another run"] * RUNNING
 
 
@@ -177,18 +174,12 @@ class TestManyInFlight:
     def test_it_hears_of_every_end_as_if_it_had_looked_on(self, tmp_path: Path) -> None:
         source = opened(tmp_path / "journal")
         asked = search_with(source, 60, n_running=20)
-        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
-        told = optuna.load_study(storage=storage, study_name="asked").trials
-
-        def facts(trial: optuna.trial.FrozenTrial) -> tuple[object, ...]:
-            given = tuple(sorted(trial.params.items()))
-            return trial.state.name, trial.value, given, tuple(trial.intermediate_values.items())
-
+        journal = told(tmp_path / "journal")
         heard = [
             facts(trial) for trial in source._sampler._memory.trials if trial.state.is_finished()
         ]
         assert sorted(map(repr, heard)) == sorted(
-            repr(facts(trial)) for trial in told if trial.state.is_finished()
+            repr(facts(trial)) for trial in journal if trial.state.is_finished()
         )
         assert len(heard) == len(asked) - 20
 
@@ -217,7 +208,7 @@ def test_a_journal_that_ends_with_any_of_its_lines_is_gone_on_with(tmp_path: Pat
     whole.mkdir()
     _, undisturbed = search(whole, 12)
     lines = (whole / "journal").read_bytes().splitlines(keepends=True)
-    ends = facts(whole / "journal")
+    ends = list(map(facts, told(whole / "journal")))
     assert {"PRUNED", "FAIL", "COMPLETE", "RUNNING"} == {state for state, *_ in ends}
     for n_lines in range(1, len(lines) + 1):
         journal = tmp_path / f"{n_lines}"
@@ -225,7 +216,7 @@ def test_a_journal_that_ends_with_any_of_its_lines_is_gone_on_with(tmp_path: Pat
         again = opened(journal)
         again.recover()
         assert search_with(again, 12) == undisturbed
-        assert facts(journal) == ends, f"cut after line {n_lines} of {len(lines)}"
+        assert list(map(facts, told(journal))) == ends, f"cut after line {n_lines} of {len(lines)}"
 
 
 def test_a_full_disk_leaves_no_part_of_a_line_in_the_journal(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 # It takes what differs from batch to batch: tensors, or None where there is no such thing.
 Step = Callable[..., None]
 
-# To record a step takes about as long as to run a few: epochs with fewer are not worth it.
+# To record a step takes longer than to run it: an epoch of fewer has little to gain.
 FEWEST_STEPS = 8
 
 
@@ -30,27 +30,25 @@ class StepRecorder:
     def recorded(self, step: Step) -> Step:
         """The same step, for as long as the tensors that it closes over stay where they are.
 
-        The first batch is run as it is, which makes whatever is made on first use. The second is
-        recorded, and replayed for all that have its shape; one of another shape, the last of an
-        epoch, is run as it is. The kernels are the same, and so are the bits.
+        The first batch is run as it is, which makes whatever is made on first use, and recorded
+        then. All of its shape are replayed; one of another shape, the last of an epoch, is run as
+        it is. The kernels are the same, and so are the bits.
         """
-        n_called = 0
         graph: torch.cuda.CUDAGraph | None = None
         inputs: tuple[Tensor | None, ...] = ()
 
         def run(*given: Tensor | None) -> None:
-            nonlocal n_called, graph, inputs
-            n_called += 1
-            if n_called == 2:
+            nonlocal graph, inputs
+            if graph is not None and _shapes(given) == _shapes(inputs):
+                for fixed, tensor in zip(inputs, given, strict=True):
+                    if fixed is not None and tensor is not None:
+                        fixed.copy_(tensor)
+                graph.replay()
+                return
+            step(*given)
+            if graph is None:
                 inputs = tuple(None if tensor is None else tensor.clone() for tensor in given)
                 graph = self._record(step, inputs)
-            if graph is None or _shapes(given) != _shapes(inputs):
-                step(*given)
-                return
-            for fixed, tensor in zip(inputs, given, strict=True):
-                if fixed is not None and tensor is not None:
-                    fixed.copy_(tensor)
-            graph.replay()
 
         return run
 

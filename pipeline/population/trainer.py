@@ -15,26 +15,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.config import ConfigError, ScoreName, StudyConfig
+from pipeline.config import ConfigError, StudyConfig
 from pipeline.data import Matrix, Splits, Task
 from pipeline.population import adam, early_stopping
 from pipeline.population.cuda_graph import FEWEST_STEPS, Step, StepRecorder
 from pipeline.population.layers import DropoutRates, Layout, StackedMLP
-from pipeline.population.losses import loss_gradient, losses, row_weights
+from pipeline.population.losses import loss_gradient
+from pipeline.population.measuring import measure, measure_first
 from pipeline.population.noise import Key, NoiseTables
 from pipeline.population.penalty import Penalty, coefficients
-from pipeline.population.scores import Scored, make_score
-from pipeline.population.seats import Part, Seat, Seats
+from pipeline.population.seats import Seats
 from pipeline.population.slots import Slots
 from pipeline.results import History, Point, StopReason, TrialResult
 from pipeline.scores import chosen_score, final_scores
 from pipeline.space import Hyperparameters
-
-# Rows evaluated at a time: enough for the matrix products, few enough for the cache.
-EVALUATION_ROWS = 256
-
-# Rows whose losses are computed at a time: enough to be few, not so many as to outgrow the data.
-SCORED_ROWS = 4096
 
 # With one network in the batch, bmm may take another kernel, and other last bits, than with more:
 # a lone trial trains beside an idle row.
@@ -344,39 +338,11 @@ class PopulationTrainer:
                 self._network() if len(replicates) == 1 else self._copy_of(self._parameters[rows])
             )
             seat, only = self._seats[replicate], [self._score]
-            train_loss, (train_score,) = self._measure(network, seat, seat.train, only)
-            val_loss, (val_score,) = self._measure(network, seat, seat.val, only)
+            train_loss, (train_score,) = measure(network, seat, seat.train, only)
+            val_loss, (val_score,) = measure(network, seat, seat.val, only)
             values = zip(train_loss, val_loss, train_score, val_score, strict=True)
             measured |= zip(rows.tolist(), values, strict=False)  # there may be an idle row
         return [measured[row] for row in range(len(self._rows))]
-
-    def _measure(
-        self, network: StackedMLP, seat: Seat, part: Part, names: Sequence[ScoreName]
-    ) -> tuple[list[float], list[list[float]]]:
-        """Mean loss, and scores by name, over a split's rows, per row of the network."""
-        task, n_slots, (x, y) = self._task, network.n_slots, part
-        scores = [make_score(name, task, seat.splits.target_scale) for name in names]
-        lost = x.new_zeros(n_slots, dtype=torch.float64)
-        at_a_time = EVALUATION_ROWS if x.device.type == "cpu" else SCORED_ROWS
-        for inputs, some_y in zip(x.split(SCORED_ROWS), y.split(SCORED_ROWS), strict=True):
-            target = some_y[None]
-            logits = x.new_empty(n_slots, len(inputs), self._layout.sizes[-1])
-            for some, out in zip(inputs.split(at_a_time), logits.split(at_a_time, 1), strict=True):
-                out.copy_(network.forward(some.expand(n_slots, -1, -1)))
-            row_losses = losses(task, logits, target)
-            for score in scores:
-                score.add(Scored(logits, row_losses, target))
-            if seat.class_weights is not None:
-                row_losses = row_losses * row_weights(seat.class_weights, target)
-            lost += row_losses.sum(dim=1, dtype=torch.float64)
-        return (lost / len(x)).tolist(), [score.values(y) for score in scores]
-
-    def _scores(
-        self, network: StackedMLP, seat: Seat, part: Part, names: Sequence[ScoreName]
-    ) -> tuple[float, dict[str, float]]:
-        """Loss and scores of the network's first weights."""
-        loss, values = self._measure(network, seat, part, names)
-        return loss[0], {name: of_rows[0] for name, of_rows in zip(names, values, strict=True)}
 
     def _stop(self, points: dict[int, Point]) -> dict[int, Point]:
         """Keeps the best weights, notes the points, and retires the slots that are through."""
@@ -390,8 +356,9 @@ class PopulationTrainer:
         )
         better = torch.from_numpy(np.flatnonzero(improved))
         self._best[better] = self._parameters[better]
+        diverged = np.isnan(val_loss)
         reasons = {
-            slot: self._reason(points[slot].epoch, np.isnan(val_loss[row]), stopped[row])
+            slot: self._reason(points[slot].epoch, diverged[row], stopped[row])
             for row, slot in enumerate(self._rows)
         }
         ended = {}
@@ -453,10 +420,10 @@ class PopulationTrainer:
         if kept_epoch:
             network = self._copy_of(weights[None])
             known = final_scores(seat.splits)
-            _, scores = self._scores(network, seat, seat.val, known)
+            _, scores = measure_first(network, seat, seat.val, known)
             if seat.test is not None:
                 names = list(dict.fromkeys((*known, self._score)))
-                loss, test = self._scores(network, seat, seat.test, names)
+                loss, test = measure_first(network, seat, seat.test, names)
                 test |= {"loss": loss, "score": test[self._score]}
         return TrialResult(
             hyperparameters=trial,

@@ -13,7 +13,7 @@ else:
     os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE_GPUS
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.fixture(autouse=True)
+def _needs_a_gpu() -> None:
     if not torch.cuda.is_available():
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason="torch finds no GPU"))
+        pytest.skip("torch finds no GPU")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.commands import assert_each_once, command, environment, runs, tables, with_store
+from tests.commands import (
+    assert_each_once,
+    command,
+    n_ended,
+    runs,
+    study,
+    tables,
+    with_store,
+)
+from tests.held import program, study_program, wait_until
 
 N_TRIALS = 24
 STUDY = f"""
@@ -33,37 +39,44 @@ replicates = 3
 """
 
 
+OUT_OF_MEMORY = """
+import sys, torch
+from pipeline.cli import main
+torch.cuda.set_per_process_memory_fraction(300 * 2**20 / torch.cuda.mem_get_info()[1])
+sys.exit(main(sys.argv[1:]))
+"""
+# A slot takes 24 MB.
+WIDE = STUDY.replace("hidden = [17]", "hidden = [990, 1010]").replace("epochs = 30", "epochs = 2")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "study.toml").write_text(STUDY)
-    return with_store(tmp_path)
+    study(with_store(tmp_path), STUDY)
+    return tmp_path
 
 
-def trials(folder: Path) -> list[dict[str, str]]:
-    (name,) = [name for name in tables(folder) if name.endswith("trials.csv")]
-    return list(csv.DictReader(io.StringIO(tables(folder)[name].decode())))
-
-
-def test_is_the_same_study_twice(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = with_store(tmp_path_factory.mktemp("other"))
-    (other / "study.toml").write_text(STUDY)
-    for each in (folder, other):
-        ended = command(each, "run", "study.toml", "--quiet")
-        assert ended.returncode == 0, ended.stderr
+def trials(folder: Path, *arguments: str) -> list[dict[str, str]]:
+    """What a study ends with that is run there, or taken up."""
+    ended = command(folder, "run", "study.toml", "--quiet", *arguments)
+    assert ended.returncode == 0, ended.stderr
     assert_each_once(folder, N_TRIALS)
+    return list(csv.DictReader(io.StringIO(tables(folder)["trials.csv"].decode())))
+
+
+@pytest.fixture
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = with_store(tmp_path_factory.mktemp("other"))
+    study(place, STUDY)
+    return place
+
+
+def test_is_the_same_study_twice(folder: Path, other: Path) -> None:
     assert trials(folder) == trials(other)
 
 
-def test_finds_what_the_processor_finds(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_finds_what_the_processor_finds(folder: Path, other: Path) -> None:
     """The trials that every study begins with have the same curves but for rounding."""
-    other = with_store(tmp_path_factory.mktemp("other"))
-    (other / "study.toml").write_text(STUDY)
-    assert command(folder, "run", "study.toml", "--quiet").returncode == 0
-    ended = command(other, "run", "study.toml", "--quiet", "--device", "cpu")
-    assert ended.returncode == 0, ended.stderr
-    pairs = list(zip(trials(folder)[:6], trials(other)[:6], strict=True))
+    pairs = list(zip(trials(folder), trials(other, "--device", "cpu"), strict=True))[:6]
     for here, there in pairs:
         assert here["regularization"] == there["regularization"]
     complete = [
@@ -72,50 +85,27 @@ def test_finds_what_the_processor_finds(
         if {trial["state"] for trial in pair} == {"complete"}
     ]
     assert complete
-    for here, there in complete:
-        assert here == pytest.approx(there, rel=0.02)
+    for on_gpu, on_processor in complete:
+        assert on_gpu == pytest.approx(on_processor, rel=0.02)
 
 
 def test_killed_and_resumed(folder: Path) -> None:
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "run", "study.toml", "--quiet"],
-        cwd=folder,
-        env=environment(folder),
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(runs(folder)) < 6:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert 6 <= len(runs(folder)) < N_TRIALS
-    ended = command(folder, "run", "study.toml", "--quiet", "--resume")
-    assert ended.returncode == 0, ended.stderr
-    assert_each_once(folder, N_TRIALS)
+    with program(folder, *study_program("study.toml", "--quiet")) as running:
+        wait_until(lambda: n_ended(folder) >= 5)
+        running.kill()
+    assert n_ended(folder) < N_TRIALS
+    trials(folder, "--resume")
     assert "RUNNING" not in {run.info.status for run in runs(folder)}
 
 
 def test_out_of_the_gpus_memory(folder: Path) -> None:
     """Half as many train at once, until there is room; nothing is lost."""
-    program = """
-import sys, torch
-from pipeline.cli import main
-torch.cuda.set_per_process_memory_fraction(float(sys.argv[1]) / torch.cuda.mem_get_info()[1])
-sys.exit(main(sys.argv[2:]))
-"""
-    wide = STUDY.replace("hidden = [17]", "hidden = [990, 1010]").replace("= 30", "= 2")
-    (folder / "study.toml").write_text(wide.replace("population = 8", "population = 24"))
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(300 * 2**20), "run", "study.toml", "--replicates=0"],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "out of memory" in ended.stderr.lower()
+    study(folder, WIDE.replace("population = 8", "population = 24"))
+    words = [sys.executable, "-c", OUT_OF_MEMORY, "run", "study.toml", "--replicates=0"]
+    with program(folder, *words) as running:
+        _, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, errors
+    assert "out of memory" in errors.lower()
     assert_each_once(folder, N_TRIALS)
 
 

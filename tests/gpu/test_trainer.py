@@ -92,8 +92,7 @@ def test_slots_that_are_refilled_and_pruned(batch_size: int) -> None:
     config = tiny_config({"training.batch_size": batch_size, "training.device": "cuda"})
     splits = tiny_splits(Task.MULTICLASS)
     trainer = PopulationTrainer(config, splits, n_slots=4, dtype=torch.float64)
-    # It has no others to begin early.
-    results, _ = train_refilled(trainer, early=False)  # type: ignore[arg-type]
+    results, _ = train_refilled(trainer, early=False)
     assert len(results) == len(TRIALS + DIVERGING)
     for result in results:
         whole = reference.train(config, splits, result.hyperparameters, dtype=torch.float64)

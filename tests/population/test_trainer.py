@@ -152,7 +152,7 @@ class TestEqualsTheReference:
     def test_for_more_rows_than_are_evaluated_at_a_time(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pipeline.population.trainer.EVALUATION_ROWS", 19)
+        monkeypatch.setattr("pipeline.population.measuring.EVALUATION_ROWS", 19)
         for case in (CASES[0], CASES[4], CASES[8]):
             for result in train_all(case.config, case.splits, TRIALS[:3], 3, torch.float64):
                 expected = plain(case, result.hyperparameters, torch.float64)
